@@ -1,0 +1,1 @@
+"""Pure mathematics: Hadamard transforms and pictures, noise, sensing masks, reconstruction, metrics."""
