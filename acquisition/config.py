@@ -1,0 +1,469 @@
+"""The acquisition file: everything a scientist decides, as frozen pydantic models with units."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from acquisition.problems import InconsistentFileError, Problem
+from devices.dmd_types import DMD_TYPES, DmdType
+
+DmdName = Literal["xga", "1080p", "wuxga", "wqxga"]
+
+
+def quantity(description: str, unit: str, default: Any = ..., **limits: Any) -> Any:
+    """A pydantic field that carries its description and its unit into the JSON Schema (unit "1": a pure number)."""
+    return Field(default, description=description, json_schema_extra={"unit": unit}, **limits)
+
+
+class Section(BaseModel):
+    """A part of the acquisition file: immutable, and closed against unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Sample(Section):
+    """What lies on the stage."""
+
+    name: str = quantity("Name of the sample, kept with the run", "text", "unnamed sample")
+    notes: str = quantity("Anything worth keeping with the run: stain, medium, passage", "text", "")
+    image: Path | None = quantity(
+        "TIFF or PNG put on the simulated stage; none: a generated fluorescence sample. Real stages ignore it",
+        "path",
+        None,
+    )
+    expected_total: float | None = quantity(
+        "Expected total light T of the sample in one exposure with all mirrors on, for the plan's forecast "
+        "(simulated stages know it)",
+        "detector units",
+        None,
+        gt=0,
+    )
+    expected_peak: float | None = quantity(
+        "Expected light of the brightest pixel in one exposure, the data range of the plan's forecast PSNR "
+        "(simulated stages know it)",
+        "detector units",
+        None,
+        gt=0,
+    )
+
+
+class UniformMask(Section):
+    """Every coefficient with probability α."""
+
+    kind: Literal["uniform"] = quantity("Kind of mask", "text")
+
+
+class LowSequencyMask(Section):
+    """The αN coefficients of lowest 2-D sequency, all repeats each."""
+
+    kind: Literal["low-sequency"] = quantity("Kind of mask", "text")
+
+
+class HalfHalfMask(Section):
+    """Half of the budget on the lowest 2-D sequencies, half at random among the others."""
+
+    kind: Literal["half-half"] = quantity("Kind of mask", "text")
+
+
+class RandomMask(Section):
+    """αN coefficients at random, all repeats each."""
+
+    kind: Literal["random"] = quantity("Kind of mask", "text")
+
+
+class LearnedMask(Section):
+    """Probabilities P* from a file."""
+
+    kind: Literal["learned"] = quantity("Kind of mask", "text")
+    file: Path = quantity("NumPy file (.npy) of n² probabilities in natural (Sylvester) order, mean α", "path")
+
+
+class WaterFillingMask(Section):
+    """The best allocation for a linear reconstruction under the prior, DESIGN §5.5 in closed form."""
+
+    kind: Literal["water-filling"] = quantity("Kind of mask", "text")
+
+
+Mask = Annotated[
+    UniformMask | LowSequencyMask | HalfHalfMask | RandomMask | LearnedMask | WaterFillingMask,
+    Field(discriminator="kind"),
+]
+
+
+class Sensing(Section):
+    """Which coefficients are measured, and how often."""
+
+    side: int = quantity("Image side n; a power of two. N = n² coefficients", "px", ge=2, le=1024)
+    alpha: float = quantity("Compression ratio α: αNS pairs are measured in all", "1", gt=0, le=1)
+    repeats: int = quantity("S: the largest number of pairs of one coefficient", "pairs", ge=1, le=10_000)
+    mask: Mask = quantity("Mask of probabilities P with mean α", "1", UniformMask(kind="uniform"))
+    draw: Literal["bernoulli", "systematic"] = quantity(
+        "How M is drawn from P: Binomial(S, P) with a random total, or S·P rounded with an exact total",
+        "text",
+        "systematic",
+    )
+    seed: int = quantity("Seed of mask, draw and order of the pairs", "1", 0, ge=0, lt=2**63)
+
+    @field_validator("side")
+    @classmethod
+    def _power_of_two(cls, side: int) -> int:
+        if side & (side - 1):
+            raise ValueError("allowed: a power of two, 2 to 1024")
+        return side
+
+
+class Timing(Section):
+    """How long pictures last."""
+
+    picture_time_us: int = quantity("Time from one picture's start to the next one's", "µs", gt=0, le=10_000_000)
+    illumination_time_us: int = quantity(
+        "Time a picture is displayed, at most the picture time", "µs", gt=0, le=10_000_000
+    )
+
+    @field_validator("illumination_time_us")
+    @classmethod
+    def _within_the_picture(cls, illumination_time_us: int, info: ValidationInfo) -> int:
+        picture_time_us = info.data.get("picture_time_us")
+        if picture_time_us is not None and illumination_time_us > picture_time_us:
+            raise ValueError(f"allowed: at most the picture time, {picture_time_us} µs")
+        return illumination_time_us
+
+
+class DmdRegion(Section):
+    """Where the n × n pixels lie on the mirrors, and how the sample's image is turned there."""
+
+    top: int = quantity("First mirror row of the region", "mirrors", 0, ge=0)
+    left: int = quantity("First mirror column of the region", "mirrors", 0, ge=0)
+    mirrors_per_px: int = quantity("Mirrors along one side of a pixel", "mirrors", ge=1)
+    flip_vertical: bool = quantity("Rows reversed, before the rotation", "yes/no", False)
+    flip_horizontal: bool = quantity("Columns reversed, before the rotation", "yes/no", False)
+    rotation_deg: Literal[0, 90, 180, 270] = quantity("Counter-clockwise rotation, after the flips", "degrees", 0)
+
+
+class Blocks(Section):
+    """How the run is cut into stretches that stand or fall together."""
+
+    longest_block_s: float = quantity("Longest block: what a crash costs at most", "s", 1.0, gt=0, le=60)
+    guard_interval: int = quantity("A guard stands at least every so many pairs", "pairs", 256, ge=1)
+    first_bank_pictures: int = quantity(
+        "Pictures of the first bank; each further one is twice as large, up to half of the DMD's memory",
+        "pictures",
+        4096,
+        ge=32,
+    )
+    dark_exposures: int = quantity(
+        "Exposures with the light off, for the detector's own dark level", "exposures", 64, ge=1
+    )
+
+
+class AlpProjector(Section):
+    """A ViALUX DMD through ALP4lib."""
+
+    kind: Literal["alp"] = quantity("Kind of projector", "text")
+    dmd: DmdName = quantity("Mirror chip, for planning; the device is asked and must agree", "text", "xga")
+    version: str = quantity("Version of the ALP library", "text", "4.3")
+    library_dir: Path | None = quantity("Folder of the ALP library; none: where ALP4lib looks by default", "path", None)
+    memory_pictures: int | None = quantity(
+        "Pictures the DMD's memory holds, for planning; none: what a 4 GiB board of this chip holds",
+        "pictures",
+        None,
+        ge=64,
+    )
+    upload_mb_per_s: float = quantity("Upload rate, for planning only", "MB/s", 300.0, gt=0)
+
+
+class SimulatedProjector(Section):
+    """The stand-in for the ALP library, under the unmodified ALP4lib."""
+
+    kind: Literal["simulated"] = quantity("Kind of projector", "text")
+    dmd: DmdName = quantity("Mirror chip that is simulated", "text", "xga")
+    memory_pictures: int | None = quantity(
+        "Pictures the DMD's memory holds; none: what a 4 GiB board of this chip holds", "pictures", None, ge=64
+    )
+    upload_mb_per_s: float = quantity("Upload rate declared to the simulated clock", "MB/s", 300.0, gt=0)
+
+
+class BucketRegion(Section):
+    """The part of the detector's frame that is summed into the bucket value."""
+
+    x: int = quantity("First column", "px", 0, ge=0)
+    y: int = quantity("First row", "px", 0, ge=0)
+    width: int = quantity("Columns", "px", ge=1)
+    height: int = quantity("Rows", "px", ge=1)
+
+
+class DeviceProperty(Section):
+    """One device property of Micro-Manager, set by name because every camera calls them differently."""
+
+    device: str = quantity("Device label in Micro-Manager", "text")
+    name: str = quantity("Property name", "text")
+    value: str = quantity("Value", "text")
+
+
+class MicroManagerDetector(Section):
+    """A camera through a running Micro-Manager and pycromanager."""
+
+    kind: Literal["micro-manager"] = quantity("Kind of detector", "text")
+    port: int = quantity("Port of the running Micro-Manager's server", "1", 4827, ge=1, le=65535)
+    camera: str | None = quantity("Camera label; none: Micro-Manager's current camera", "text", None)
+    region: BucketRegion | None = quantity("Part of the frame to read; none: all of it", "px", None)
+    offset_per_px: float = quantity(
+        "Camera offset of one pixel, subtracted from every bucket value", "detector units", 0.0, ge=0
+    )
+    frame_metadata: bool = quantity(
+        "Read frame numbers and times with every frame (slower over the port)", "yes/no", True
+    )
+    when_armed: tuple[DeviceProperty, ...] = quantity(
+        "Properties to set when arming (trigger mode, gain …)", "text", ()
+    )
+    when_left: tuple[DeviceProperty, ...] = quantity("Properties to set when leaving", "text", ())
+    arming_ms: float = quantity("Time to arm the camera, for planning only", "ms", 20.0, ge=0)
+
+
+class SimulatedDetector(Section):
+    """The simulated Micro-Manager core, handed over directly or behind its server's wire protocol."""
+
+    kind: Literal["simulated"] = quantity("Kind of detector", "text")
+    wire: Literal["direct", "zmq"] = quantity(
+        "direct: the core itself (fast); zmq: behind a server that the unmodified pycromanager connects to",
+        "text",
+        "direct",
+    )
+    width_px: int = quantity("Sensor width", "px", 8, ge=1, le=4096)
+    height_px: int = quantity("Sensor height", "px", 8, ge=1, le=4096)
+    bytes_per_px: Literal[1, 2, 4] = quantity("Bytes of one pixel", "bytes", 2)
+    offset_per_px: float = quantity("Camera offset of one pixel", "detector units", 0.0, ge=0)
+    frame_metadata: bool = quantity("Read frame numbers and times with every frame", "yes/no", False)
+    arming_ms: float = quantity("Time to arm the camera, declared to the simulated clock", "ms", 20.0, ge=0)
+
+
+class NoLightSource(Section):
+    """A light that is switched by hand and stays on."""
+
+    kind: Literal["none"] = quantity("Kind of light source", "text")
+    power_mw: float | None = quantity("Power on the sample, for the dose on record", "mW", None, ge=0)
+
+
+class MicroManagerShutter(Section):
+    """A shutter that Micro-Manager drives."""
+
+    kind: Literal["micro-manager-shutter"] = quantity("Kind of light source", "text")
+    label: str = quantity("Shutter label in Micro-Manager", "text")
+    power_mw: float | None = quantity("Power on the sample, for the dose on record", "mW", None, ge=0)
+
+
+class SimulatedShutter(Section):
+    """The simulated core's shutter."""
+
+    kind: Literal["simulated"] = quantity("Kind of light source", "text")
+    power_mw: float | None = quantity("Power on the sample, for the dose on record", "mW", 1.0, ge=0)
+
+
+Projector = Annotated[AlpProjector | SimulatedProjector, Field(discriminator="kind")]
+Detector = Annotated[MicroManagerDetector | SimulatedDetector, Field(discriminator="kind")]
+LightSource = Annotated[NoLightSource | MicroManagerShutter | SimulatedShutter, Field(discriminator="kind")]
+
+
+class Devices(Section):
+    """The three devices of a run."""
+
+    projector: Projector = quantity("What projects the pictures", "device")
+    detector: Detector = quantity("What reads one number per exposure", "device")
+    light_source: LightSource = quantity("What lights the sample", "device")
+
+
+class Noise(Section):
+    """The detector's noise model, from a calibration: y = a·Poisson(light/a) + N(0, b)."""
+
+    gain: float = quantity("a: detector units per photo-electron", "detector units", gt=0)
+    variance: float = quantity("b: signal-independent variance of one exposure", "detector units²", ge=0)
+
+
+class Bench(Section):
+    """The simulated optical bench; needed by simulated devices only."""
+
+    photoelectrons_per_px: float = quantity(
+        "Mean photo-electrons per pixel in one exposure with all mirrors on", "photo-electrons", 50.0, gt=0
+    )
+    background_photoelectrons: float = quantity(
+        "Light that does not depend on the mirrors, B/a, in one exposure", "photo-electrons", 0.0, ge=0
+    )
+    bleaching_per_s: float = quantity("Rate at which the sample bleaches under light", "1/s", 0.0, ge=0)
+    gain: float | None = quantity(
+        "True gain a of the simulated detector; none: the noise model's", "detector units", None, gt=0
+    )
+    variance: float | None = quantity("True variance b; none: the noise model's", "detector units²", None, ge=0)
+    shot_noise: bool = quantity("Draw shot noise and read noise", "yes/no", True)
+    seed: int = quantity("Seed of the bench's noise", "1", 0, ge=0, lt=2**63)
+    pace: float = quantity(
+        "Wall time per simulated time: 1 is real time, 0 is as fast as the computer can", "1", 0.0, ge=0
+    )
+
+
+class PowerLawPrior(Section):
+    """Prior variances from a power law in 2-D sequency, fitted to the run's own coefficients as they come."""
+
+    kind: Literal["power-law"] = quantity("Kind of prior", "text")
+
+
+class ImagePrior(Section):
+    """Prior means and variances from a set of images."""
+
+    kind: Literal["images"] = quantity("Kind of prior", "text")
+    file: Path = quantity(
+        "NumPy file (.npy) of images [K, n, n]; only their shape matters, not their brightness", "path"
+    )
+
+
+Prior = Annotated[PowerLawPrior | ImagePrior, Field(discriminator="kind")]
+
+
+class Reconstruction(Section):
+    """How the coefficients become an image."""
+
+    estimator: Literal["difference", "pair-ratio"] = quantity(
+        "difference: the mean of y+ - y-; pair-ratio: corrected for bleaching and lamp drift by y+ + y-",
+        "text",
+        "pair-ratio",
+    )
+    prior: Prior = quantity("Prior of the Wiener reconstruction", "1", PowerLawPrior(kind="power-law"))
+    tv_weight: float = quantity(
+        "Strength of total-variation denoising, in standard deviations of the noise; 0: none", "1", 1.0, ge=0
+    )
+    refresh_s: float = quantity("Shortest time between two live images", "s", 0.1, ge=0)
+
+
+class Output(Section):
+    """What the run leaves behind."""
+
+    run: Path = quantity("Folder of the run (zarr v3)", "path", Path("run.zarr"))
+    picture: Path | None = quantity("PNG of the result; none: beside the run, with its name", "path", None)
+
+    @property
+    def picture_path(self) -> Path:
+        """Where the PNG goes."""
+        return self.picture if self.picture is not None else self.run.with_suffix(".png")
+
+
+class AcquisitionConfig(Section):
+    """A whole acquisition, from the sample to the files it leaves."""
+
+    sample: Sample = quantity("What lies on the stage", "section", Sample())
+    sensing: Sensing = quantity("Which coefficients, how often", "section")
+    timing: Timing = quantity("How long pictures last", "section")
+    dmd_region: DmdRegion = quantity("Where the pixels lie on the mirrors", "section")
+    blocks: Blocks = quantity("How the run is cut", "section", Blocks())
+    devices: Devices = quantity("Projector, detector, light source", "section")
+    noise: Noise = quantity("The detector's noise model", "section")
+    bench: Bench = quantity("The simulated optical bench", "section", Bench())
+    reconstruction: Reconstruction = quantity("From coefficients to an image", "section", Reconstruction())
+    output: Output = quantity("What the run leaves behind", "section", Output())
+
+    @property
+    def dmd_type(self) -> DmdType:
+        """The mirror chip the file names."""
+        return DMD_TYPES[self.devices.projector.dmd]
+
+    @property
+    def memory_pictures(self) -> int:
+        """Pictures the DMD's memory is planned to hold."""
+        stated = self.devices.projector.memory_pictures
+        return self.dmd_type.memory_pictures if stated is None else stated
+
+    @property
+    def simulated(self) -> bool:
+        """True where a stand-in takes part; every file the run writes says so."""
+        return self.devices.projector.kind == "simulated"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        problems = [*_region_problems(self), *_timing_problems(self), *_device_problems(self)]
+        if problems:
+            raise InconsistentFileError(problems)
+        return self
+
+    def replace(self, **sections: Any) -> Self:
+        """A copy with other sections, validated again. Raises pydantic.ValidationError."""
+        return type(self).model_validate({**dict(self), **sections})
+
+
+def rehearsal_of(config: AcquisitionConfig) -> AcquisitionConfig:
+    """The same acquisition on simulated devices of the same chip: what ``hadascope dry-run`` plays."""
+    devices = config.devices
+    projector, detector, light = devices.projector, devices.detector, devices.light_source
+    if projector.kind == "alp":
+        projector = SimulatedProjector(
+            kind="simulated",
+            dmd=projector.dmd,
+            memory_pictures=projector.memory_pictures,
+            upload_mb_per_s=projector.upload_mb_per_s,
+        )
+    if detector.kind == "micro-manager":
+        detector = SimulatedDetector(
+            kind="simulated", offset_per_px=detector.offset_per_px, arming_ms=detector.arming_ms
+        )
+    if light.kind == "micro-manager-shutter":
+        light = SimulatedShutter(kind="simulated", power_mw=light.power_mw)
+    return config.replace(devices=Devices(projector=projector, detector=detector, light_source=light))
+
+
+def _region_problems(config: AcquisitionConfig) -> list[Problem]:
+    chip, region = config.dmd_type, config.dmd_region
+    extent = config.sensing.side * region.mirrors_per_px
+    found = f"{config.sensing.side} px × {region.mirrors_per_px} mirrors/px = {extent} mirrors"
+    problems = []
+    for key, first, available in (("top", region.top, chip.mirrors_height), ("left", region.left, chip.mirrors_width)):
+        if extent > available:
+            problems.append(
+                Problem(
+                    "dmd_region.mirrors_per_px",
+                    found,
+                    f"at most the {available} mirrors of {chip.name} in this direction",
+                )
+            )
+        elif first + extent > available:
+            problems.append(
+                Problem(f"dmd_region.{key}", f"{first}, with {found}", f"0 to {available - extent} on {chip.name}")
+            )
+    return problems
+
+
+def _timing_problems(config: AcquisitionConfig) -> list[Problem]:
+    shortest_us = config.dmd_type.min_picture_time_us
+    if config.timing.picture_time_us >= shortest_us:
+        return []
+    return [
+        Problem(
+            "timing.picture_time_us",
+            f"{config.timing.picture_time_us} µs",
+            f"at least {shortest_us} µs, the shortest picture time of {config.dmd_type.name}",
+        )
+    ]
+
+
+def _device_problems(config: AcquisitionConfig) -> list[Problem]:
+    devices = config.devices
+    real_or_simulated = {devices.projector.kind == "simulated", devices.detector.kind == "simulated"}
+    problems = []
+    if len(real_or_simulated) > 1:
+        problems.append(
+            Problem(
+                "devices.detector.kind",
+                f"{devices.detector.kind} beside a projector of kind {devices.projector.kind}",
+                "both real or both simulated: they look at the same sample",
+            )
+        )
+    elif devices.light_source.kind == ("micro-manager-shutter" if config.simulated else "simulated"):
+        problems.append(
+            Problem(
+                "devices.light_source.kind",
+                devices.light_source.kind,
+                "none or simulated on a simulated bench"
+                if config.simulated
+                else "none or micro-manager-shutter on a real bench",
+            )
+        )
+    return problems

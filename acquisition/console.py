@@ -1,0 +1,162 @@
+"""What a run looks like in the terminal: tables, and a progress bar while the light is on."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from acquisition.config import AcquisitionConfig
+from acquisition.live import LiveImage
+from acquisition.plan import PlanSummary
+from acquisition.readings import Readings
+from acquisition.run import Observer, RunResult, acquire
+from acquisition.run_store import StoredRun
+from acquisition.sensing_plan import SensingPlan
+from acquisition.stored_reconstruction import StoredReconstruction
+
+
+def print_plan(config: AcquisitionConfig, summary: PlanSummary) -> None:
+    """Print the figures of a planned acquisition."""
+    table = _table("Plan", "what", "figure")
+    sensing = config.sensing
+    dose = "unknown: give the light source's power_mw" if summary.dose_mj is None else f"{summary.dose_mj:.4g} mJ"
+    forecast = (
+        "unknown: give sample.expected_total and sample.expected_peak"
+        if summary.forecast_psnr is None
+        else f"{summary.forecast_psnr:.1f} dB under the prior (linear reconstruction)"
+    )
+    for what, figure in (
+        (
+            "image",
+            f"{sensing.side} × {sensing.side} px, α = {sensing.alpha:g}, S = {sensing.repeats}, {sensing.mask.kind}",
+        ),
+        ("pairs", f"{summary.pairs:,}"),
+        ("exposures", f"{summary.exposures:,}, {summary.guard_exposures:,} of them guards"),
+        ("banks, blocks", f"{summary.banks}, {summary.blocks}"),
+        ("light time", f"{summary.light_s:.1f} s at {config.timing.picture_time_us} µs per picture"),
+        ("upload time", f"{summary.upload_s:.1f} s for {summary.pictures:,} pictures"),
+        ("detector arming", f"{summary.arming_s:.1f} s"),
+        ("whole run", f"{summary.duration_s:.1f} s"),
+        (
+            "DMD memory",
+            f"{summary.largest_bank_pictures:,} of {summary.memory_pictures:,} pictures in the largest bank",
+        ),
+        ("disk", f"{summary.disk_bytes / 1e6:.1f} MB at most"),
+        ("dose", dose),
+        ("forecast PSNR", forecast),
+        ("devices", "simulated" if config.simulated else "real"),
+    ):
+        table.add_row(what, figure)
+    Console().print(table)
+
+
+def watched_acquisition(config: AcquisitionConfig, *, overwrite: bool) -> RunResult:
+    """Acquire under a progress bar and say where the results are. Raises what acquisition.run.acquire raises."""
+    console = Console()
+    if config.simulated:
+        console.print("Simulated devices: a rehearsal, no hardware is touched.")
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("pairs"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[image]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("acquiring", total=None, image="")
+        result = acquire(config, overwrite=overwrite, observer=_on_bar(progress, task))
+    refreshes, ages = len(result.live_record), result.live_record[:, 2]
+    table = _table("Run", "what", "figure")
+    if result.psnr is not None:
+        table.add_row("PSNR", f"{result.psnr:.2f} dB against the sample")
+    if refreshes:
+        table.add_row(
+            "live images",
+            f"{refreshes}, newest state {ages.mean() * 1e3:.0f} ms old on average, {ages.max() * 1e3:.0f} ms at most",
+        )
+    table.add_row("run", str(result.run))
+    table.add_row("picture", str(result.picture))
+    console.print(table)
+    for warning in result.warnings:
+        console.print(f"warning: {warning}")
+    return result
+
+
+def print_reconstruction(made: StoredReconstruction) -> None:
+    """Say what was reconstructed and where it is."""
+    table = _table("Reconstruction", "what", "figure")
+    table.add_row("pairs", f"{made.evidence.n_pairs:,} in {made.evidence.n_blocks} blocks")
+    table.add_row("total light", f"{made.reconstruction.estimate.total:.5g} detector units per exposure")
+    table.add_row(
+        "forecast error",
+        f"{made.reconstruction.forecast_mse**0.5:.4g} detector units per pixel (root mean square, linear image)",
+    )
+    table.add_row("image", str(made.run.path / "images" / "reconstructed"))
+    table.add_row("picture", str(made.picture))
+    Console().print(table)
+
+
+def print_info(run: StoredRun) -> None:
+    """Print what a run holds."""
+    facts = run.facts
+    sensing = facts["config"]["sensing"]
+    table = _table(str(run.path), "what", "figure")
+    table.add_row("state", run.state)
+    with suppress(KeyError):
+        table.add_row("cause", str(facts["cause"]))
+    table.add_row("devices", "simulated" if facts["simulated"] else "real")
+    table.add_row("started, ended", f"{facts['started']}, {facts.get('ended', '—')}")
+    table.add_row(
+        "sensing",
+        f"{sensing['side']} × {sensing['side']} px, α = {sensing['alpha']:g}, S = {sensing['repeats']}, "
+        f"{sensing['mask']['kind']} mask, {sensing['draw']} draw, seed {sensing['seed']}",
+    )
+    table.add_row("blocks", f"{len(run.committed)} of {run.n_blocks} committed")
+    table.add_row("pairs", f"{run.n_pairs:,} of {int(run.repeats.sum()):,}")
+    table.add_row("saturated exposures", str(int(run.commits[run.committed, 4].sum())))
+    live = run.live_record
+    if len(live):
+        table.add_row("live images", f"{len(live)}, newest state {live[:, 2].mean() * 1e3:.0f} ms old on average")
+    for kind, device in facts.get("devices", {}).items():
+        table.add_row(kind.replace("_", " "), str(device["name"]))
+    table.add_row("versions", ", ".join(f"{name} {number}" for name, number in facts["versions"].items()))
+    for warning in facts.get("warnings", []):
+        table.add_row("warning", warning)
+    Console().print(table)
+
+
+def _on_bar(progress: Progress, task: TaskID) -> Observer:
+    peak = 1.0
+
+    def on_plan(plan: SensingPlan) -> None:
+        progress.update(task, total=plan.schedule.n_pairs)
+
+    def on_block(readings: Readings) -> None:
+        progress.advance(task, readings.n_pairs)
+
+    def on_image(image: LiveImage) -> None:
+        nonlocal peak
+        peak = float(image.reconstruction.image.max()) or peak
+        progress.update(task, image=f"forecast {image.reconstruction.forecast_psnr(peak):.1f} dB")
+
+    return Observer(on_plan, on_block, on_image)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False)
+    for column in columns:
+        table.add_column(column)
+    return table

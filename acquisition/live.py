@@ -1,0 +1,96 @@
+"""The live image: always made from the newest evidence, never in the way of the light."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acquisition.config import AcquisitionConfig
+from acquisition.evidence import Evidence, EvidenceCollector
+from acquisition.reconstruction import Reconstruction, reconstruct
+
+
+@dataclass(frozen=True)
+class LiveImage:
+    """A live image: what it shows, how much was in it, and how old its newest block was when it was ready.
+
+    time_s: when it was ready, since the pipeline started; n_pairs: pairs in it; age_s: from the acceptance of its
+    newest block to the image.
+    """
+
+    reconstruction: Reconstruction
+    time_s: float
+    n_pairs: int
+    age_s: float
+
+
+class LivePipeline:
+    """Reconstructs in a thread of its own whenever there is newer evidence; states in between are skipped.
+
+    on_image: called in that thread with every new image. A failure ends the live view, not the run: it is kept in
+    ``failure`` for the run's record.
+    """
+
+    def __init__(
+        self,
+        collector: EvidenceCollector,
+        config: AcquisitionConfig,
+        *,
+        on_image: Callable[[LiveImage], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._collector = collector
+        self._config = config
+        self._on_image = on_image
+        self._clock = clock
+        self._started = clock()
+        self._newest_at = self._started
+        self._news = threading.Event()
+        self._closing = threading.Event()
+        self._record: list[tuple[float, float, float, float]] = []
+        self.newest: LiveImage | None = None
+        self.failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="live pipeline", daemon=True)
+        self._thread.start()
+
+    @property
+    def record(self) -> NDArray[np.float64]:
+        """Time in s, pairs, age in s and forecast error of every live image so far, float64 [refreshes, 4]."""
+        return np.array(self._record, dtype=np.float64).reshape(-1, 4)
+
+    def notify(self) -> None:
+        """Say that there is newer evidence. Returns at once."""
+        self._newest_at = self._clock()
+        self._news.set()
+
+    def close(self) -> None:
+        """End the thread after the image it is at. Idempotent."""
+        self._closing.set()
+        self._news.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while True:
+                self._news.wait()
+                if self._closing.is_set():
+                    return
+                self._news.clear()
+                newest_at = self._newest_at
+                self._show(self._collector.snapshot(), newest_at)
+                self._closing.wait(self._config.reconstruction.refresh_s)
+        except Exception as error:
+            self.failure = error
+
+    def _show(self, evidence: Evidence, newest_at: float) -> None:
+        reconstruction = reconstruct(evidence, self._config)
+        now = self._clock()
+        self.newest = LiveImage(reconstruction, now - self._started, evidence.n_pairs, now - newest_at)
+        self._record.append((self.newest.time_s, evidence.n_pairs, self.newest.age_s, reconstruction.forecast_mse))
+        if self._on_image is not None:
+            self._on_image(self.newest)

@@ -1,0 +1,95 @@
+"""What would happen: pairs, exposures, light time, memory, disk, dose, forecast. Touches no device."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from models.wiener import forecast_mse
+from numpy.typing import NDArray
+
+from acquisition.config import AcquisitionConfig
+from acquisition.run_store import BYTES_PER_PAIR
+from acquisition.schedule import GUARD_PICTURES
+from acquisition.sensing_plan import SensingPlan
+
+
+@dataclass(frozen=True)
+class PlanSummary:
+    """The figures of an acquisition before it happens.
+
+    pairs, exposures (guard_exposures among them), banks, blocks: counts; light_s: time with the light on; upload_s:
+    time to load the DMD; arming_s: time to arm the detector; pictures: rendered in all; largest_bank_pictures: most
+    pictures in the DMD at once; disk_bytes: uncompressed; dose_mj: exposures × illumination time × power, None where
+    the power is unknown; forecast_psnr: dB under the prior, None where the sample's expected light is unknown.
+    """
+
+    pairs: int
+    exposures: int
+    guard_exposures: int
+    banks: int
+    blocks: int
+    light_s: float
+    upload_s: float
+    arming_s: float
+    pictures: int
+    largest_bank_pictures: int
+    memory_pictures: int
+    disk_bytes: int
+    dose_mj: float | None
+    forecast_psnr: float | None
+
+    @property
+    def duration_s(self) -> float:
+        """Light, upload and arming one after the other."""
+        return self.light_s + self.upload_s + self.arming_s
+
+
+def summarize(config: AcquisitionConfig, plan: SensingPlan, sample: NDArray[np.float64] | None) -> PlanSummary:
+    """The figures of a planned acquisition; sample: light of every pixel where the stage is simulated."""
+    schedule = plan.schedule
+    chip, timing = config.dmd_type, config.timing
+    exposures = schedule.n_exposures
+    pictures = sum(bank.n_pictures for bank in schedule.banks)
+    picture_bytes = chip.mirrors_height * chip.row_bytes
+    power_mw = config.devices.light_source.power_mw
+    illuminated_s = exposures * timing.illumination_time_us * 1e-6
+    return PlanSummary(
+        pairs=schedule.n_pairs,
+        exposures=exposures,
+        guard_exposures=exposures - 2 * schedule.n_pairs,
+        banks=len(schedule.banks),
+        blocks=len(schedule.blocks),
+        light_s=exposures * timing.picture_time_us * 1e-6,
+        upload_s=pictures * picture_bytes / (config.devices.projector.upload_mb_per_s * 1e6),
+        arming_s=len(schedule.blocks) * config.devices.detector.arming_ms * 1e-3,
+        pictures=pictures,
+        largest_bank_pictures=max(bank.n_pictures for bank in schedule.banks),
+        memory_pictures=config.memory_pictures,
+        disk_bytes=run_bytes(plan),
+        dose_mj=None if power_mw is None else illuminated_s * power_mw,
+        forecast_psnr=_forecast_psnr(config, plan, sample),
+    )
+
+
+def run_bytes(plan: SensingPlan) -> int:
+    """Bytes a run takes at most: whole chunks of readings, schedule, statistics and images."""
+    schedule = plan.schedule
+    block_bytes = schedule.longest_block_pairs * BYTES_PER_PAIR + schedule.most_block_guards * GUARD_PICTURES * 8 + 64
+    return len(schedule.blocks) * block_bytes + len(schedule.repeats) * (8 + 4 + 20 + 16)
+
+
+def _forecast_psnr(config: AcquisitionConfig, plan: SensingPlan, sample: NDArray[np.float64] | None) -> float | None:
+    if plan.expected_total is None:
+        return None
+    peak = config.sample.expected_peak if sample is None else float(sample.max())
+    if peak is None:
+        return None
+    repeats = plan.schedule.repeats
+    pair_variance = plan.noise.pair_variance(plan.expected_total)
+    variance = np.full(len(repeats), np.inf)
+    variance[repeats > 0] = pair_variance / repeats[repeats > 0]
+    variance[0] = pair_variance / plan.schedule.n_pairs
+    mse = forecast_mse(plan.prior.variance, variance)
+    return 10 * math.log10(peak**2 / mse) if mse > 0 else math.inf

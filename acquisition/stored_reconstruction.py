@@ -1,0 +1,74 @@
+"""Reconstruct a stored run from its raw readings."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from pathlib import Path
+
+from acquisition.acquisition_file import validate_acquisition
+from acquisition.config import AcquisitionConfig
+from acquisition.evidence import Evidence, EvidenceCollector
+from acquisition.picture import draw_result
+from acquisition.reconstruction import Reconstruction, reconstruct
+from acquisition.run_store import OutputExistsError, StoredRun, write_image
+
+
+@dataclass(frozen=True)
+class StoredReconstruction:
+    """A run's image, made again: what it was made from, and the picture that shows it."""
+
+    run: StoredRun
+    evidence: Evidence
+    reconstruction: Reconstruction
+    picture: Path
+
+
+def reconstruct_run(
+    path: Path,
+    picture: Path | None = None,
+    *,
+    estimator: str | None = None,
+    tv_weight: float | None = None,
+    overwrite: bool = False,
+) -> StoredReconstruction:
+    """Recompute a run's image from its committed blocks, store it as images/reconstructed, and draw it.
+
+    picture: PNG to write, by default ``<run>.reconstructed.png`` beside the run; estimator, tv_weight: instead of the
+    acquisition file's. Raises NotARunError, NoEvidenceError, CorruptBlockError, OutputExistsError,
+    AcquisitionFileError.
+    """
+    run = StoredRun(path)
+    picture = path.with_suffix(".reconstructed.png") if picture is None else picture
+    if picture.exists() and not overwrite:
+        raise OutputExistsError(
+            errno.EEXIST,
+            "the picture exists and is never overwritten unasked: choose another one, or add --overwrite",
+            str(picture),
+        )
+    config = stored_config(run, estimator=estimator, tv_weight=tv_weight)
+    evidence = stored_evidence(run)
+    reconstruction = reconstruct(evidence, config)
+    write_image(path, "reconstructed", reconstruction.image)
+    sample = run.image("sample") if run.has_image("sample") else None
+    draw_result(picture, reconstruction, evidence, config, sample)
+    return StoredReconstruction(run, evidence, reconstruction, picture)
+
+
+def stored_config(run: StoredRun, *, estimator: str | None = None, tv_weight: float | None = None) -> AcquisitionConfig:
+    """The acquisition file a run was made with, some of its reconstruction replaced. Raises AcquisitionFileError."""
+    document = dict(run.facts["config"])
+    changes = {"estimator": estimator, "tv_weight": tv_weight}
+    document["reconstruction"] = {
+        **document["reconstruction"],
+        **{key: value for key, value in changes.items() if value is not None},
+    }
+    return validate_acquisition(document, source=f"the configuration stored in {run.path}")
+
+
+def stored_evidence(run: StoredRun) -> Evidence:
+    """The sums over a run's committed blocks. Raises NoEvidenceError, CorruptBlockError."""
+    collector = EvidenceCollector(len(run.repeats), float(run.dark.mean()))
+    for readings in run.blocks():
+        collector.add(readings)
+    return collector.snapshot()
