@@ -71,7 +71,7 @@ def sample_on_stage(config: AcquisitionConfig) -> NDArray[np.float64] | None:
 
 
 def _connect_real(config: AcquisitionConfig, stack: ExitStack) -> ConnectedDevices:
-    from devices.micromanager import connect_core
+    from devices.micromanager_core import connect_core
 
     from devices.alp import AlpProjector as AlpDriver
     from devices.alp import open_alp
@@ -134,12 +134,26 @@ def _connect_simulated(config: AcquisitionConfig, sample: NDArray[np.float64], s
         pace=config.bench.pace,
     )
     bench = OpticalBench(settings, mirror_light)
-    core = SimulatedCore(bench, detector_config.width_px, detector_config.height_px, detector_config.bytes_per_px)
-    projector = AlpDriver(alp4_on(SimulatedAlpLibrary(bench, chip, memory_pictures=config.memory_pictures)))
+    core = SimulatedCore(
+        bench,
+        detector_config.width_px,
+        detector_config.height_px,
+        detector_config.bytes_per_px,
+        arming_ms=detector_config.arming_ms,
+    )
+    library = SimulatedAlpLibrary(
+        bench,
+        chip.row_bytes,
+        chip.alp_codes[0],
+        config.memory_pictures,
+        chip.min_picture_time_us,
+        upload_mb_per_s=config.devices.projector.upload_mb_per_s,
+    )
+    projector = AlpDriver(alp4_on(library))
     stack.callback(projector.close)
     seen: Any = core
     if detector_config.wire == "zmq":
-        from devices.micromanager import connect_core
+        from devices.micromanager_core import connect_core
         from sim_devices.micromanager_server import MicroManagerServer
 
         server = stack.enter_context(MicroManagerServer(core))
@@ -148,12 +162,12 @@ def _connect_simulated(config: AcquisitionConfig, sample: NDArray[np.float64], s
     stack.callback(detector.close)
     light: LightSource
     if light_config.kind == "none":
-        bench.light_on = True
+        bench.set_light(True)
         light = NoLightSource(light_config.power_mw)
     else:
         light = ShutterDriver(seen, core.get_shutter_device(), light_config.power_mw)
     stack.callback(light.close)
-    return ConnectedDevices(projector, detector, light, lambda: bench.now_us)
+    return ConnectedDevices(projector, detector, light, lambda: bench.time_us)
 
 
 def _micromanager_detector(core: Any, config: MicroManagerDetector | SimulatedDetector) -> Detector:

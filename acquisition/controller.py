@@ -19,7 +19,6 @@ from acquisition.readings import Readings, file_readings
 from acquisition.schedule import Block, Schedule
 from devices.detector import Burst
 from devices.dmd_types import DmdType
-from devices.errors import SurplusFramesError
 from devices.projector import ProjectorInfo, Timing
 
 # Pictures go to the device in chunks of about this many bytes: large enough for the bus, small beside the memory.
@@ -30,6 +29,10 @@ Render = Callable[[NDArray[np.int64], NDArray[np.int8], NDArray[np.uint8]], NDAr
 
 class DeviceMismatchError(ValueError):
     """The connected device is not the one the acquisition file describes."""
+
+
+class SurplusFramesError(RuntimeError):
+    """More frames came than pictures were displayed."""
 
 
 class ProjectionTimeoutError(TimeoutError):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from models.noise import NoiseModel
 
 from acquisition.readings import Readings
 from acquisition.schedule import GUARD_BRIGHT, GUARD_PICTURES
+from models.noise import NoiseModel
 
 FALSE_ALARMS_PER_BLOCK = 1e-6
 
@@ -48,7 +48,7 @@ def prove_alignment(readings: Readings, noise: NoiseModel) -> None:
             f"block {readings.block_number}: guard {guard} of {len(excess)} reads "
             f"{np.array2string(readings.guards[guard], precision=0)}, expected bright = dark + {total:.4g} in order "
             f"{''.join('B' if bright else 'D' for bright in GUARD_BRIGHT)}; a trigger was lost, doubled or late. "
-            "Nothing was recorded from this block: check the trigger cable and the camera's trigger mode, or lengthen the "
+            "Nothing was recorded from this block: check the trigger cable and the trigger mode, or lengthen the "
             "picture time"
         )
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from models.estimators import difference, pair_ratio, pair_ratio_bias
-from models.noise import NoiseModel
-from models.priors import Prior, fit_power_law
-from models.total_variation import denoise
-from models.wiener import forecast_mse, noise_std, wiener_image
 from numpy.typing import NDArray
 
 from acquisition.config import AcquisitionConfig
 from acquisition.evidence import Evidence
 from acquisition.sensing_plan import planning_prior
+from models.estimators import difference, light_ratio, pair_ratio_bias
+from models.noise import NoiseModel
+from models.priors import Prior, fit_power_law
+from models.total_variation import denoise
+from models.wiener import forecast_mse, noise_std, wiener_image
 
 LARGEST_PAIR_RATIO_BIAS = 0.01
 
@@ -85,15 +85,13 @@ def estimate_coefficients(evidence: Evidence, config: AcquisitionConfig) -> Esti
         variance[taken] = noise.pair_variance(total, background) / count
     else:
         total = evidence.reference_total
-        coefficients = pair_ratio(statistics, total, evidence.lit_dark_level)
-        light = statistics.sum_total[taken] - 2 * evidence.lit_dark_level * count
-        biased = pair_ratio_bias(count, mean_total, noise) > LARGEST_PAIR_RATIO_BIAS
-        light[biased] = evidence.smoothed_sums[taken][biased]
-        coefficients[taken] = total * statistics.sum_difference[taken] / light
-        variance[taken] = (
-            total**2 * (noise.gain * (light + 2 * background * count) + 2 * noise.variance * count) / light**2
-        )
-    coefficients[0] = total
+        light = statistics.sum_total - 2 * evidence.lit_dark_level * statistics.count
+        biased = pair_ratio_bias(statistics.count, mean_total, noise) > LARGEST_PAIR_RATIO_BIAS
+        light[biased] = evidence.smoothed_sums[biased]
+        coefficients = light_ratio(statistics, light, total)
+        light = light[taken]
+        pair_noise = noise.gain * (light + 2 * background * count) + 2 * noise.variance * count
+        variance[taken] = total**2 * pair_noise / light**2
     variance[0] = noise.pair_variance(mean_total, background) / count.sum()
     return Estimate(coefficients, variance, total)
 

@@ -1,0 +1,63 @@
+"""What can go wrong with a device, named by cause; every error is also the matching builtin."""
+
+from __future__ import annotations
+
+
+class DeviceError(RuntimeError):
+    """A device cannot do what it was asked; the message says what was found, what was expected and what to do."""
+
+
+class LibraryMissingError(DeviceError, FileNotFoundError):
+    """A vendor's library is not where it was looked for."""
+
+
+class DeviceNotFoundError(DeviceError, ConnectionError):
+    """Nothing answers where the device should be."""
+
+
+class DeviceNotFreeError(DeviceError):
+    """Another program, or one that crashed, still holds the device."""
+
+
+class DeviceStateError(DeviceError):
+    """The device is in a state in which it cannot do this: closed, projecting, not armed, or not as it was set."""
+
+
+class TimingRefusedError(DeviceError, ValueError):
+    """The device cannot show pictures at this timing."""
+
+
+class PictureMemoryError(DeviceError, MemoryError):
+    """The projector's picture memory has no room for so many pictures."""
+
+
+class PictureShapeError(DeviceError, ValueError):
+    """Pictures do not have the shape, type or layout that the projector's mirrors take."""
+
+
+class UnknownBankError(DeviceError, LookupError):
+    """No bank has this number, or the bank holds no such picture."""
+
+
+class DetectorTimeoutError(DeviceError, TimeoutError):
+    """Fewer frames came in time than exposures were displayed."""
+
+
+class FrameBufferOverflowError(DeviceError, BufferError):
+    """Frames came faster than they were read, and the circular buffer lost some."""
+
+
+class FrameShapeError(DeviceError, ValueError):
+    """Frames do not have the size the camera announced, or the bucket region lies outside of them."""
+
+
+class AlpCallError(DeviceError):
+    """A function of the ALP library returned an error code.
+
+    ``code`` is the code (1001 …), ``call`` the function that returned it.
+    """
+
+    def __init__(self, code: int, call: str, text: str) -> None:
+        super().__init__(f"{call} returned ALP error {code}: {text}")
+        self.code = code
+        self.call = call

@@ -1,0 +1,176 @@
+"""Masks: the probability P_i with which a measurement of coefficient i is taken; their mean over all N is α.
+
+Coefficient 0, the total light, comes free with every pair and is never drawn. Masks that choose give it P_0 = 1, so
+that all of them spend the same.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.hadamard import check_side
+from models.sequency import order_by_total_sequency
+
+LARGEST_MEAN_ERROR = 1e-3
+
+
+class MaskError(ValueError):
+    """Probabilities that are no mask, or a budget that no mask can have."""
+
+
+def uniform(n: int, alpha: float) -> NDArray[np.float64]:
+    """P_i = α everywhere, float64 [N]. Raises SideError, MaskError."""
+    _check_budget(n, alpha)
+    return np.full(n * n, float(alpha))
+
+
+def low_sequency(n: int, alpha: float) -> NDArray[np.float64]:
+    """P_i = 1 for the round(αN) patterns of lowest 2-D sequency, float64 [N]. Raises SideError, MaskError."""
+    return _binary(n, order_by_total_sequency(n)[: _check_budget(n, alpha)])
+
+
+def half_half(n: int, alpha: float, seed: int) -> NDArray[np.float64]:
+    """Half of round(αN) ones on the lowest 2-D sequencies, half at random among the others, float64 [N].
+
+    Raises SideError, MaskError.
+    """
+    chosen = _check_budget(n, alpha)
+    order = order_by_total_sequency(n)
+    low = -(-chosen // 2)
+    others = np.random.default_rng(seed).permutation(order[low:])[: chosen - low]
+    return _binary(n, np.concatenate([order[:low], others]))
+
+
+def random_binary(n: int, alpha: float, seed: int) -> NDArray[np.float64]:
+    """P_i = 1 for coefficient 0 and round(αN) - 1 others at random, float64 [N]. Raises SideError, MaskError."""
+    chosen = _check_budget(n, alpha)
+    others = 1 + np.random.default_rng(seed).permutation(n * n - 1)[: chosen - 1]
+    return _binary(n, np.concatenate([[0], others]))
+
+
+def water_filling(
+    prior_variance: NDArray[np.float64], alpha: float, repeats: int, pair_variance: float
+) -> NDArray[np.float64]:
+    """The best mask of a linear reconstruction for systematic draws, float64 [N] (DESIGN §5.5).
+
+    M_i = clip(κ - v/λ_i, 0, S) minimizes Σ λ_i v/(λ_i M_i + v) under Σ M_i = αNS; P_i = M_i/S. prior_variance: λ float64
+    [N] ≥ 0; pair_variance: v = aT + 2b. Coefficients without prior variance get nothing. Raises MaskError.
+    """
+    _check_prior(prior_variance)
+    budget = alpha * len(prior_variance) * repeats - repeats
+    lam = prior_variance[1:]
+    useful = lam > 0
+    if alpha > 1 or alpha <= 0 or budget < 0 or budget > repeats * np.count_nonzero(useful) * (1 + 1e-12):
+        raise MaskError(
+            f"found α = {alpha:g} with {np.count_nonzero(useful)} coefficients that have prior variance; expected a budget of one "
+            "coefficient at least and of all of them at most"
+        )
+    threshold = pair_variance / lam[useful]
+
+    def spent(level: float) -> float:
+        return float(np.clip(level - threshold, 0, repeats).sum())
+
+    low, high = 0.0, float(threshold.max(initial=0.0)) + repeats
+    for _ in range(200):
+        level = 0.5 * (low + high)
+        low, high = (level, high) if spent(level) < budget else (low, level)
+    mask = np.zeros(len(prior_variance))
+    mask[0] = 1.0
+    mask[1:][useful] = np.clip(high - threshold, 0, repeats) / repeats
+    return mask
+
+
+def bernoulli_optimal(
+    prior_variance: NDArray[np.float64], alpha: float, repeats: int, pair_variance: float
+) -> NDArray[np.float64]:
+    """The best mask of a linear reconstruction for Bernoulli draws, float64 [N] (DESIGN §5.5).
+
+    Minimizes Σ E[λ_i v/(λ_i M + v)], M ~ Binomial(S, P_i), under ΣP_i = αN. The expectation is convex in P (a Bernstein
+    polynomial of a convex sequence), so at the optimum its slope is one multiplier μ for every P_i inside (0, 1). Slopes
+    are tabulated over λ/v and P, and μ found by bisection. Arguments and errors as ``water_filling``.
+    """
+    _check_prior(prior_variance)
+    ratio = prior_variance[1:] / pair_variance if pair_variance > 0 else np.where(prior_variance[1:] > 0, np.inf, 0.0)
+    budget = alpha * len(prior_variance) - 1
+    useful = ratio > 0
+    if alpha > 1 or alpha <= 0 or budget < 0 or budget > np.count_nonzero(useful) * (1 + 1e-12):
+        raise MaskError(
+            f"found α = {alpha:g} with {np.count_nonzero(useful)} coefficients that have prior variance; expected a budget of one "
+            "coefficient at least and of all of them at most"
+        )
+    # E[1/(1 + r·M)] for r = λ/v: the error of a coefficient is λ times this. Beyond r = 10¹² the error is M = 0 alone.
+    chosen = np.clip(ratio[useful], 1e-12, 1e12)
+    grid_ratio = np.geomspace(chosen.min(), chosen.max() * (1 + 1e-9), 400)
+    grid_p = np.linspace(0, 1, 401)
+    gain = grid_ratio[:, None] * _slopes(grid_ratio, grid_p, repeats)
+
+    def masks_at(log_multiplier: float) -> NDArray[np.float64]:
+        multiplier = np.exp(log_multiplier)
+        best = np.array([np.interp(-multiplier, -row, grid_p) for row in gain])
+        return np.interp(np.log(chosen), np.log(grid_ratio), best)
+
+    low, high = np.log(max(gain.min(), 1e-300)) - 1, np.log(gain.max()) + 1
+    for _ in range(80):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if masks_at(middle).sum() > budget else (low, middle)
+    probabilities = masks_at(high)
+    mask = np.zeros(len(prior_variance))
+    mask[0] = 1.0
+    mask[1:][useful] = probabilities
+    return mask
+
+
+def validate_mask(mask: NDArray[np.float64], n: int, alpha: float) -> None:
+    """Raise MaskError unless ``mask`` holds N probabilities of mean α (within LARGEST_MEAN_ERROR·α)."""
+    if mask.shape != (n * n,):
+        raise MaskError(f"found {mask.size} probabilities in shape {list(mask.shape)}; expected {n * n} for side {n}")
+    if not np.isfinite(mask).all():
+        wrong = np.flatnonzero(~np.isfinite(mask))
+        raise MaskError(
+            f"found {len(wrong)} values that are NaN or infinite, the first at {wrong[0]}; expected probabilities"
+        )
+    outside = np.flatnonzero((mask < 0) | (mask > 1))
+    if len(outside):
+        first = outside[0]
+        raise MaskError(
+            f"found {len(outside)} values outside [0, 1], the first {mask[first]:g} at {first}; expected probabilities"
+        )
+    mean = float(mask.mean())
+    if abs(mean - alpha) > LARGEST_MEAN_ERROR * alpha:
+        raise MaskError(f"found mean {mean:.6g}; expected α = {alpha:g} within {LARGEST_MEAN_ERROR * alpha:.2g}")
+
+
+def _slopes(ratio: NDArray[np.float64], p: NDArray[np.float64], repeats: int) -> NDArray[np.float64]:
+    """-d/dP E[1/(1 + r·M)], M ~ Binomial(S, P), float64 [ratios, probabilities], falling along P.
+
+    It is S·E[f(M') - f(M' + 1)] with f(m) = 1/(1 + r·m) and M' ~ Binomial(S - 1, P).
+    """
+    from scipy.stats import binom
+
+    m = np.arange(repeats)
+    r = ratio[:, None]
+    drop = r / ((1 + r * m) * (1 + r * (m + 1)))
+    slopes: NDArray[np.float64] = repeats * (drop @ binom.pmf(m[None, :], repeats - 1, p[:, None]).T)
+    return slopes
+
+
+def _check_budget(n: int, alpha: float) -> int:
+    """round(αN), at least coefficient 0."""
+    check_side(n)
+    if not 0 < alpha <= 1:
+        raise MaskError(f"found α = {alpha:g}; expected more than 0 and at most 1")
+    return max(1, round(alpha * n * n))
+
+
+def _check_prior(prior_variance: NDArray[np.float64]) -> None:
+    if prior_variance.ndim != 1 or not np.isfinite(prior_variance).all() or (prior_variance < 0).any():
+        raise MaskError(
+            "found prior variances that are negative, not finite or not one row; expected float64 [N] of 0 or more"
+        )
+
+
+def _binary(n: int, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+    mask = np.zeros(n * n)
+    mask[chosen] = 1.0
+    return mask

@@ -1,0 +1,329 @@
+"""A stand-in for ViALUX's shared library: the C functions that ALP4lib calls, on the simulated bench.
+
+It sits where ALP4lib keeps its loaded library, so that ALP4lib itself is used unmodified. Arguments arrive as ctypes
+values and pointers; pictures are read from the memory they point to. Names, codes and defaults: ViALUX, ALP-4
+high-speed API description. What is not simulated (external triggers, endless projection, scrolling, look-up tables,
+grey values) is refused with ALP_PARM_INVALID rather than ignored.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim_devices.alp_sequence import DATA_FORMAT, AlpSequence
+from sim_devices.bench import OpticalBench
+
+OK = 0
+NOT_IDLE = 1002
+NOT_AVAILABLE = 1003
+NOT_READY = 1004
+PARM_INVALID = 1005
+ADDR_INVALID = 1006
+MEMORY_FULL = 1007
+SEQ_IN_USE = 1008
+
+_DEVICE_ID = 1
+_DEV_BUSY, _DEV_READY, _DEV_IDLE = 1100, 1101, 1102
+_PROJ_ACTIVE, _PROJ_IDLE = 1200, 1201
+_PROJ_MODE, _MASTER = 2300, 2301
+_PROJ_INVERSION = 2306
+_PROJ_STATE = 2400
+_DEVICE_SETTINGS = {2004: (2006, 2007), 2005: (2008, 2009), 2014: (0, 1), 2016: (0,), 2064: (0,)}
+# Data formats of AlpSeqPut: a byte a mirror (its highest or its lowest bit counts), or packed rows.
+_LSB_ALIGN, _BINARY_TOPDOWN, _BINARY_BOTTOMUP = 1, 2, 3
+
+
+class SimulatedAlpLibrary:
+    """An ALP board with a mirror chip on the bench.
+
+    The bench's mirrors are the chip's mirrors. ``row_bytes`` are the bytes of a packed row, ``dmd_type_code`` what
+    inquiry 2021 answers. ``upload_mb_per_s`` is the transfer rate declared to the bench's clock; None: no time passes.
+    """
+
+    def __init__(
+        self,
+        bench: OpticalBench,
+        row_bytes: int,
+        dmd_type_code: int,
+        memory_pictures: int,
+        min_picture_time_us: int,
+        serial: int = 12345,
+        upload_mb_per_s: float | None = None,
+    ) -> None:
+        self._bench = bench
+        self._height, self._width = bench.mirror_light.shape
+        if row_bytes * 8 < self._width:
+            raise ValueError(f"{row_bytes} bytes a row hold no {self._width} mirrors")
+        self._row_bytes = row_bytes
+        self._memory_pictures = memory_pictures
+        self._min_picture_time_us = min_picture_time_us
+        self._upload_mb_per_s = upload_mb_per_s
+        self._total = float(bench.mirror_light.sum())
+        self._answers = {2000: serial, 2001: 0x04030000, 2021: dmd_type_code, 2057: self._height, 2058: self._width}
+        self._allocated = False
+        self._sequences: dict[int, AlpSequence] = {}
+        self._last_id = 0
+        self._displayed: int | None = None
+        self._device_settings: dict[int, int] = {}
+        self._inverted = 0
+
+    def AlpDevAlloc(self, device_number: Any, init_flag: Any, device_id: Any) -> int:
+        """Hand out the device, once."""
+        if _value(device_number) not in (0, self._answers[2000]):
+            return 1001
+        if _value(init_flag) != 0:
+            return PARM_INVALID
+        if self._allocated:
+            return NOT_READY
+        self._allocated = True
+        self._device_settings = {control: values[0] for control, values in _DEVICE_SETTINGS.items()}
+        self._inverted = 0
+        return _answer(device_id, _DEVICE_ID)
+
+    def AlpDevInquire(self, device_id: Any, inquiry: Any, answer: Any) -> int:
+        """What the device is, its free memory included."""
+        if not self._holds(device_id):
+            return NOT_AVAILABLE
+        asked = _value(inquiry)
+        if asked == 2002:
+            return _answer(answer, _DEV_BUSY if self._is_projecting() else _DEV_IDLE)
+        if asked == 2003:
+            return _answer(answer, self._free_pictures())
+        known = {**self._answers, **self._device_settings}
+        return _answer(answer, known[asked]) if asked in known else PARM_INVALID
+
+    def AlpDevControl(self, device_id: Any, control: Any, value: Any) -> int:
+        """Settings of the device that do not change what is seen."""
+        if not self._holds(device_id):
+            return NOT_AVAILABLE
+        setting, wanted = _value(control), _value(value)
+        allowed = _DEVICE_SETTINGS.get(setting, ())
+        if wanted == 0:
+            wanted = allowed[0] if allowed else 0
+        if wanted not in allowed:
+            return PARM_INVALID
+        self._device_settings[setting] = wanted
+        return OK
+
+    def AlpDevHalt(self, device_id: Any) -> int:
+        """Stop displaying; all memory stays allocated."""
+        if not self._holds(device_id):
+            return NOT_AVAILABLE
+        self._bench.halt()
+        return OK
+
+    def AlpDevFree(self, device_id: Any) -> int:
+        """Free the device and all sequences."""
+        if not self._holds(device_id):
+            return NOT_AVAILABLE
+        if self._is_projecting():
+            return NOT_IDLE
+        self._sequences.clear()
+        self._allocated = False
+        return OK
+
+    def AlpSeqAlloc(self, device_id: Any, bit_planes: Any, n_pictures: Any, sequence_id: Any) -> int:
+        """Memory for pictures."""
+        if not self._holds(device_id):
+            return NOT_AVAILABLE
+        planes, pictures = _value(bit_planes), _value(n_pictures)
+        if not 1 <= planes <= 8 or pictures < 1:
+            return PARM_INVALID
+        if planes * pictures > self._free_pictures():
+            return MEMORY_FULL
+        self._last_id += 1
+        # A picture that was never loaded shows what the memory held before; all mirrors on cannot be overlooked.
+        light = np.full(pictures, self._total)
+        self._sequences[self._last_id] = AlpSequence(planes, light, self._min_picture_time_us)
+        return _answer(sequence_id, self._last_id)
+
+    def AlpSeqFree(self, device_id: Any, sequence_id: Any) -> int:
+        """Give a sequence's memory back."""
+        refused = self._refusal(device_id, sequence_id)
+        if refused:
+            return refused
+        if self._locked(sequence_id):
+            return SEQ_IN_USE
+        del self._sequences[_value(sequence_id)]
+        return OK
+
+    def AlpSeqControl(self, device_id: Any, sequence_id: Any, control: Any, value: Any) -> int:
+        """Settings of a sequence, in effect from its next start."""
+        refused = self._refusal(device_id, sequence_id)
+        if refused:
+            return refused
+        accepted = self._sequences[_value(sequence_id)].set(_value(control), _value(value))
+        return OK if accepted else PARM_INVALID
+
+    def AlpSeqInquire(self, device_id: Any, sequence_id: Any, inquiry: Any, answer: Any) -> int:
+        """Settings and timing of a sequence."""
+        refused = self._refusal(device_id, sequence_id)
+        if refused:
+            return refused
+        found = self._sequences[_value(sequence_id)].ask(_value(inquiry))
+        return PARM_INVALID if found is None else _answer(answer, found)
+
+    def AlpSeqTiming(
+        self,
+        device_id: Any,
+        sequence_id: Any,
+        illuminate_time: Any,
+        picture_time: Any,
+        synch_delay: Any,
+        synch_pulse_width: Any,
+        trigger_in_delay: Any,
+    ) -> int:
+        """Picture and illumination time; delays are not simulated."""
+        refused = self._refusal(device_id, sequence_id)
+        if refused:
+            return refused
+        if any(_value(delay) != 0 for delay in (synch_delay, synch_pulse_width, trigger_in_delay)):
+            return PARM_INVALID
+        sequence = self._sequences[_value(sequence_id)]
+        return OK if sequence.set_timing(_value(picture_time), _value(illuminate_time)) else PARM_INVALID
+
+    def AlpSeqPut(self, device_id: Any, sequence_id: Any, pic_offset: Any, pic_load: Any, user_array: Any) -> int:
+        """Load pictures: each is decoded once by the bench, and only its light is kept."""
+        refused = self._refusal(device_id, sequence_id)
+        if refused:
+            return refused
+        if self._locked(sequence_id):
+            return SEQ_IN_USE
+        sequence = self._sequences[_value(sequence_id)]
+        offset, load = _value(pic_offset), _value(pic_load)
+        if load == 0:
+            load = sequence.n_pictures - offset
+        if offset < 0 or load < 1 or offset + load > sequence.n_pictures or sequence.bit_planes != 1:
+            return PARM_INVALID
+        address = _value(user_array)
+        if not address:
+            return ADDR_INVALID
+        sequence.light[offset : offset + load] = self._decode(address, load, sequence.setting(DATA_FORMAT))
+        if self._upload_mb_per_s is not None:
+            self._bench.spend(load * self._height * self._row_bytes / self._upload_mb_per_s)
+        return OK
+
+    def AlpProjControl(self, device_id: Any, control: Any, value: Any) -> int:
+        """Settings of the projection; the device must be idle."""
+        if not self._holds(device_id):
+            return NOT_AVAILABLE
+        if self._is_projecting():
+            return NOT_IDLE
+        setting, wanted = _value(control), _value(value)
+        if setting == _PROJ_MODE and wanted in (0, _MASTER):
+            return OK
+        if setting == _PROJ_INVERSION:
+            self._inverted = int(wanted != 0)
+            return OK
+        return PARM_INVALID
+
+    def AlpProjInquire(self, device_id: Any, inquiry: Any, answer: Any) -> int:
+        """Settings and state of the projection."""
+        if not self._holds(device_id):
+            return NOT_AVAILABLE
+        state = _PROJ_ACTIVE if self._is_projecting() else _PROJ_IDLE
+        known = {_PROJ_MODE: _MASTER, _PROJ_INVERSION: self._inverted, _PROJ_STATE: state}
+        asked = _value(inquiry)
+        return _answer(answer, known[asked]) if asked in known else PARM_INVALID
+
+    def AlpProjStart(self, device_id: Any, sequence_id: Any) -> int:
+        """Display a sequence's selected pictures, as often as it says. A waiting queue is not simulated."""
+        refused = self._refusal(device_id, sequence_id)
+        if refused:
+            return refused
+        if self._is_projecting():
+            return NOT_IDLE
+        number = _value(sequence_id)
+        sequence = self._sequences[number]
+        light = sequence.selected_light()
+        self._displayed = number
+        self._bench.display(
+            self._total - light if self._inverted else light,
+            sequence.picture_time_us,
+            sequence.illumination_time_us,
+            bank=number,
+            first=sequence.first,
+        )
+        return OK
+
+    def AlpProjStartCont(self, device_id: Any, sequence_id: Any) -> int:
+        """Endless projection: refused."""
+        return self._refusal(device_id, sequence_id) or PARM_INVALID
+
+    def AlpProjHalt(self, device_id: Any) -> int:
+        """Stop displaying."""
+        return self.AlpDevHalt(device_id)
+
+    def AlpProjWait(self, device_id: Any) -> int:
+        """Return when nothing is displayed any more."""
+        if not self._holds(device_id):
+            return NOT_AVAILABLE
+        while self._is_projecting():
+            time.sleep(0.001)
+        return OK
+
+    def _holds(self, device_id: Any) -> bool:
+        return self._allocated and _value(device_id) == _DEVICE_ID
+
+    def _refusal(self, device_id: Any, sequence_id: Any) -> int:
+        if not self._holds(device_id):
+            return NOT_AVAILABLE
+        return OK if _value(sequence_id) in self._sequences else PARM_INVALID
+
+    def _is_projecting(self) -> bool:
+        return self._bench.is_displaying()
+
+    def _locked(self, sequence_id: Any) -> bool:
+        return _value(sequence_id) == self._displayed and self._is_projecting()
+
+    def _free_pictures(self) -> int:
+        return self._memory_pictures - sum(each.bit_planes * each.n_pictures for each in self._sequences.values())
+
+    def _decode(self, address: int, n_pictures: int, data_format: int) -> NDArray[np.float64]:
+        if data_format in (_BINARY_TOPDOWN, _BINARY_BOTTOMUP):
+            packed = _memory(address, (n_pictures, self._height, self._row_bytes))
+            return self._bench.decode(packed if data_format == _BINARY_TOPDOWN else packed[:, ::-1])
+        pictures = _memory(address, (n_pictures, self._height, self._width))
+        light = np.empty(n_pictures)
+        for index, picture in enumerate(pictures):
+            is_on = picture & 1 if data_format == _LSB_ALIGN else picture >> 7
+            light[index] = self._bench.decode(np.packbits(is_on, axis=1)[None])[0]
+        return light
+
+
+def alp4_on(library: SimulatedAlpLibrary) -> Any:
+    """An ALP4lib ``ALP4`` object whose loaded library is the stand-in; everything else about it is the package's own.
+
+    Its constructor would load a shared library, so the object is made without it and given the same attributes.
+    """
+    from ALP4 import ALP4
+
+    alp = ALP4.__new__(ALP4)
+    alp._ALPLib = library
+    alp.ALP_ID = ctypes.c_ulong(0)
+    alp.DMDType = ctypes.c_long(0)
+    alp._lastDDRseq = None
+    alp.Seqs = []
+    return alp
+
+
+def _value(argument: Any) -> int:
+    """The number in a ctypes value, or a plain one; a null pointer is 0."""
+    return int(getattr(argument, "value", argument) or 0)
+
+
+def _answer(pointer: Any, value: int) -> int:
+    """Write where ``ctypes.byref`` points to, as the C function would."""
+    pointer._obj.value = value
+    return OK
+
+
+def _memory(address: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The user's memory as an array uint8, not copied."""
+    n_bytes = int(np.prod(shape))
+    return np.ctypeslib.as_array((ctypes.c_uint8 * n_bytes).from_address(address)).reshape(shape)
