@@ -110,21 +110,31 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # consoles that cannot show µ or α still show the rest
     try:
         app()
-    except KeyboardInterrupt:
-        typer.echo("interrupted: the light is off; every committed block is kept", err=True)
-        raise SystemExit(INTERRUPTED) from None
     except (ValueError, FileExistsError) as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {_said(error)}", err=True)
         raise SystemExit(BAD_INPUT) from None
     except (OSError, RuntimeError) as error:
-        typer.echo(f"error: {type(error).__name__}: {error}", err=True)
+        typer.echo(f"error: {_said(error)}", err=True)
         raise SystemExit(RUN_FAILED) from None
+
+
+def _said(error: Exception) -> str:
+    """An error in one line for people: files first, without the operating system's number."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        return str(error.strerror)
+    return str(error)
 
 
 def _acquire(config: AcquisitionConfig, *, overwrite: bool) -> None:
     from acquisition.console import watched_acquisition
 
-    watched_acquisition(config, overwrite=overwrite)
+    try:
+        watched_acquisition(config, overwrite=overwrite)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the light is off; every committed block is kept", err=True)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _load(file: Path | None, sample: Path | None, output: Path | None) -> AcquisitionConfig:

@@ -71,11 +71,10 @@ def sample_on_stage(config: AcquisitionConfig) -> NDArray[np.float64] | None:
 
 
 def _connect_real(config: AcquisitionConfig, stack: ExitStack) -> ConnectedDevices:
-    from devices.micromanager_core import connect_core
-
     from devices.alp import AlpProjector as AlpDriver
     from devices.alp import open_alp
     from devices.light_source import NoLightSource
+    from devices.micromanager_core import connect_core
     from devices.micromanager_shutter import MicroManagerShutter as ShutterDriver
 
     projector_config, detector_config = config.devices.projector, config.devices.detector
@@ -97,13 +96,12 @@ def _connect_real(config: AcquisitionConfig, stack: ExitStack) -> ConnectedDevic
 
 
 def _connect_simulated(config: AcquisitionConfig, sample: NDArray[np.float64], stack: ExitStack) -> ConnectedDevices:
-    from sim_devices.micromanager_core import SimulatedCore
-
     from devices.alp import AlpProjector as AlpDriver
     from devices.light_source import NoLightSource
     from devices.micromanager_shutter import MicroManagerShutter as ShutterDriver
     from sim_devices.alp_library import SimulatedAlpLibrary, alp4_on
     from sim_devices.bench import BenchSettings, OpticalBench
+    from sim_devices.micromanager_core import SimulatedCore
     from sim_devices.sample import place_on_mirrors
 
     detector_config, light_config = config.devices.detector, config.devices.light_source

@@ -12,7 +12,21 @@ from numpy.typing import NDArray
 
 from acquisition.config import AcquisitionConfig
 from acquisition.evidence import Evidence, EvidenceCollector
+from acquisition.readings import Readings
 from acquisition.reconstruction import Reconstruction, reconstruct
+from acquisition.schedule import GUARD_PICTURES
+
+
+def warm_up(config: AcquisitionConfig) -> None:
+    """Reconstruct made-up evidence once, so that the first image under light does not wait for libraries to load."""
+    n_coefficients = config.sensing.side**2
+    rng = np.random.default_rng(0)
+    index = np.arange(1, n_coefficients, dtype=np.int64)
+    plus, minus = rng.uniform(1e3, 2e3, (2, len(index)))
+    dark = np.zeros((1, GUARD_PICTURES))
+    collector = EvidenceCollector(n_coefficients, dark_level=0.0)
+    collector.add(Readings(0, 1, 0.0, index, plus, minus, index.astype(np.float64), dark))
+    reconstruct(collector.snapshot(), config)
 
 
 @dataclass(frozen=True)

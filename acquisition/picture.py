@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from models.metrics import psnr
-from models.sequency import sequency_order
 from numpy.typing import NDArray
 
 from acquisition.config import AcquisitionConfig
 from acquisition.evidence import Evidence
 from acquisition.reconstruction import Reconstruction
+from models.metrics import psnr
+from models.sequency import sequency_order
 
 
 def draw_result(
@@ -33,7 +33,7 @@ def draw_result(
     n = config.sensing.side
     peak = float(reconstruction.image.max() if sample is None else sample.max()) or 1.0
     panels = 2 if sample is None else 3
-    figure = Figure(figsize=(4.6 * panels, 4.9), layout="constrained")
+    figure = Figure(figsize=(5.2 * panels, 4.9), layout="constrained")
     FigureCanvasAgg(figure)
     axes: list[Any] = list(figure.subplots(1, panels))
     if sample is not None:
@@ -42,19 +42,19 @@ def draw_result(
         axis.set_title("Sample on the simulated stage")
         _label_pixels(axis)
     shown = axes[0].imshow(reconstruction.image, cmap="gray", vmin=0, vmax=peak, interpolation="nearest")
-    quality = f"forecast PSNR {reconstruction.forecast_psnr(peak):.1f} dB"
+    quality = f"forecast {reconstruction.forecast_psnr(peak):.1f} dB"
     if sample is not None:
-        quality = f"PSNR {psnr(sample, reconstruction.image, peak):.1f} dB, " + quality.replace("PSNR ", "")
-    axes[0].set_title(f"Reconstruction: {quality}")
+        quality = f"{psnr(sample, reconstruction.image, peak):.1f} dB, {quality}"
+    axes[0].set_title(f"Reconstruction, PSNR {quality}")
     _label_pixels(axes[0])
     figure.colorbar(shown, ax=axes[0], shrink=0.8, label="light per pixel and exposure (detector units)")
     order = sequency_order(n)
     pairs = evidence.statistics.count.reshape(n, n)[np.ix_(order, order)]
-    spent = axes[1].imshow(pairs, cmap="cividis", vmin=0, vmax=config.sensing.repeats, interpolation="nearest")
-    axes[1].set_title(f"Measured pairs M: {evidence.n_pairs:,} in all")
+    spent = axes[1].imshow(pairs, cmap="cividis", vmin=0, vmax=max(int(pairs.max()), 1), interpolation="nearest")
+    axes[1].set_title(f"{evidence.n_pairs:,} measured pairs")
     axes[1].set_xlabel("horizontal sequency (sign changes)")
     axes[1].set_ylabel("vertical sequency (sign changes)")
-    figure.colorbar(spent, ax=axes[1], shrink=0.8, label="pairs per coefficient")
+    figure.colorbar(spent, ax=axes[1], shrink=0.8, label="pairs M per coefficient")
     stage = "simulated devices" if config.simulated else config.sample.name
     figure.suptitle(
         f"Hadascope, {stage}: {n}×{n}, α = {config.sensing.alpha:g}, S = {config.sensing.repeats}, "

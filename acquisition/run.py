@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from models.metrics import psnr
-from models.pictures import PictureRenderer, Region
 from numpy.typing import NDArray
 
 from acquisition.config import AcquisitionConfig
@@ -23,15 +21,17 @@ from acquisition.connect import ConnectedDevices, connected_devices, sample_on_s
 from acquisition.controller import Controller, check_projector
 from acquisition.evidence import EvidenceCollector
 from acquisition.integrity import prove_alignment
-from acquisition.live import LiveImage, LivePipeline
+from acquisition.live import LiveImage, LivePipeline, warm_up
 from acquisition.picture import draw_result
 from acquisition.plan import run_bytes
 from acquisition.readings import Readings
 from acquisition.reconstruction import Reconstruction, reconstruct
-from acquisition.run_store import DiskFullError, OutputExistsError, RunState, RunStore, make_room
+from acquisition.run_store import DiskFullError, OutputExistsError, RunState, RunStore
 from acquisition.sensing_plan import SensingPlan, plan_sensing
 from acquisition.store_writer import StoreWriter
 from devices.projector import Timing
+from models.metrics import psnr
+from models.pictures import PictureRenderer, Region
 
 VERSIONS_ON_RECORD = ("hadascope", "numpy", "torch", "zarr", "pydantic", "ALP4lib", "pycromanager", "scikit-image")
 
@@ -102,11 +102,12 @@ def _play(
         controller = Controller(devices, timing, PictureRenderer(dmd_region(config)).render)
         dark = controller.measure_dark_level(config.blocks.dark_exposures)
         store.write_dark(dark)
-        store.annotate(**_devices_on_record(devices))
+        store.annotate(**_devices_on_record(devices), dark_under_light=devices.light_source.is_on())
         collector = EvidenceCollector(config.sensing.side**2, float(dark.mean()))
         with ExitStack() as ending:
             writer = StoreWriter(store, patience_s=_patience_s(config))
             ending.callback(writer.close)
+            warm_up(config)
             live = LivePipeline(collector, config, on_image=observer.on_image)
             ending.callback(live.close)
 
@@ -186,8 +187,6 @@ def _check_output(config: AcquisitionConfig, plan: SensingPlan, *, overwrite: bo
             f"the run takes up to {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free: make room, or write elsewhere",
             str(run),
         )
-    if run.exists() and not overwrite:
-        make_room(run, overwrite=False)
 
 
 def _facts_of(config: AcquisitionConfig) -> dict[str, Any]:

@@ -49,9 +49,10 @@ def _read(path: Path) -> NDArray[np.float64]:
 
             image = tifffile.imread(path, key=0)
         else:
-            from skimage.io import imread
+            from imageio.v3 import imread
 
-            image = imread(path)
+            # Named, so that a file that is no image is not offered to every other reader that is installed.
+            image = imread(path, plugin="pillow")
     except Exception as error:  # image readers raise what they like on files that are no images
         raise SampleImageError(f"{path} cannot be read as an image ({error}): expected a TIFF or PNG") from error
     image = np.asarray(image)

@@ -102,6 +102,8 @@ class OpticalBench:
     ) -> None:
         self.settings = settings
         self.lock = threading.RLock()
+        # A lock of its own: an upload beside a running projection must not keep the detectors waiting.
+        self._decoder_lock = threading.Lock()
         self._decoder = BitDecoder(mirror_light)
         self._noise = _Noise(settings)
         self._clock = clock
@@ -144,7 +146,7 @@ class OpticalBench:
 
     def decode(self, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
         """The light float64 [K] of packed pictures uint8 [K, H, row_bytes], from their bits (see BitDecoder)."""
-        with self.lock:
+        with self._decoder_lock:
             return self._decoder.decode(pictures)
 
     def set_light(self, on: bool) -> None:

@@ -66,7 +66,8 @@ def some_pictures(n: int, seed: int = 1) -> NDArray[np.uint8]:
 def light_of(bench: OpticalBench, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
     """What the pictures send, by unpacking and multiplying."""
     bits = np.unpackbits(pictures, axis=2)[:, :, :WIDTH]
-    return np.einsum("khw,hw->k", bits, bench.mirror_light)
+    light: NDArray[np.float64] = np.einsum("khw,hw->k", bits, bench.mirror_light)
+    return light
 
 
 def displayed(bench: OpticalBench) -> NDArray[np.float64]:

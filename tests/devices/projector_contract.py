@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -176,12 +177,13 @@ class ProjectorContract:
         projector = self.stage().projector
         bank = projector.allocate(2)
         projector.free(bank)
-        for use in (
+        uses: list[Callable[[], object]] = [
             lambda: projector.load(bank, 0, some_pictures(1)),
             lambda: projector.set_timing(bank, TIMING),
             lambda: projector.start(bank, 0, 0),
             lambda: projector.free(bank),
-        ):
+        ]
+        for use in uses:
             with pytest.raises(UnknownBankError, match=f"no bank {bank}"):
                 use()
 
@@ -200,11 +202,12 @@ class ProjectorContract:
         stage = self.stage(pace=1.0)
         shown, other = stage.bank_of(some_pictures(10)), stage.bank_of(some_pictures(4))
         stage.projector.start(shown, 0, 9)
-        for use in (
+        uses: list[Callable[[], object]] = [
             lambda: stage.projector.load(shown, 0, some_pictures(1)),
             lambda: stage.projector.free(shown),
             lambda: stage.projector.start(other, 0, 3),
-        ):
+        ]
+        for use in uses:
             with pytest.raises(DeviceStateError, match="project"):
                 use()
         pictures = some_pictures(4, seed=5)
@@ -233,11 +236,12 @@ class ProjectorContract:
         stage.projector.close()
         assert not stage.bench.is_displaying()
         assert stage.projector.info.mirrors_width == WIDTH
-        for use in (
+        uses: list[Callable[[], object]] = [
             lambda: stage.projector.allocate(1),
             stage.projector.is_projecting,
             stage.projector.halt,
             lambda: stage.projector.start(bank, 0, 0),
-        ):
+        ]
+        for use in uses:
             with pytest.raises(DeviceStateError, match="closed"):
                 use()

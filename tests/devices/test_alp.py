@@ -55,7 +55,7 @@ def test_a_missing_library_says_where_it_was_looked_for(tmp_path: Path, capsys: 
 
 
 def test_a_version_that_does_not_exist_is_a_missing_library(tmp_path: Path) -> None:
-    with pytest.raises(LibraryMissingError, match="ALP 9.9"):
+    with pytest.raises(LibraryMissingError, match=r"ALP 9\.9"):
         open_alp("9.9", tmp_path)
 
 

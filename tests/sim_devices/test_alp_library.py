@@ -56,7 +56,8 @@ def displayed(bench: OpticalBench) -> NDArray[np.float64]:
 
 
 def expected_light(bench: OpticalBench, bits: NDArray[np.uint8]) -> NDArray[np.float64]:
-    return np.einsum("khw,hw->k", bits, bench.mirror_light)
+    light: NDArray[np.float64] = np.einsum("khw,hw->k", bits, bench.mirror_light)
+    return light
 
 
 class TestThroughAlp4lib:

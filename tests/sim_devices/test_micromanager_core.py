@@ -103,6 +103,19 @@ def test_tags_count_frames_and_tell_bench_time() -> None:
     assert (tags[0]["Camera"], tags[0]["PixelType"], tags[0]["Width"]) == ("SimulatedCamera", "GRAY16", "8")
 
 
+def test_frames_of_a_long_burst_keep_their_order_numbers_and_times() -> None:
+    bench = a_bench()
+    core = a_core(bench)
+    light = np.random.default_rng(2).integers(0, 9999, 5000).astype(np.float64)
+    core.start_sequence_acquisition(5000, 0.0, True)
+    bench.display(light[:3000], 100, 100)
+    bench.display(light[3000:], 100, 100)
+    images = [core.pop_next_tagged_image() for _ in range(5000)]
+    assert [int(image.pix.sum()) for image in images] == light.tolist()
+    assert [int(image.tags["ImageNumber"]) for image in images] == list(range(5000))
+    np.testing.assert_allclose([float(image.tags["ElapsedTime-ms"]) for image in images], np.arange(5000) / 10)
+
+
 def test_a_full_buffer_overflows_and_the_sequence_stops() -> None:
     bench = a_bench()
     core = a_core(bench, width_px=1024, height_px=256, bytes_per_px=2, circular_buffer_mb=1)
@@ -151,7 +164,7 @@ def test_refusals_are_worded_as_mmcores() -> None:
         core.pop_next_image()
     with pytest.raises(RuntimeError, match=r'No device with label "Elsewhere"'):
         core.set_camera_device("Elsewhere")
-    with pytest.raises(RuntimeError, match="TriggerMode.*Internal"):
+    with pytest.raises(RuntimeError, match=r"TriggerMode.*Internal"):
         core.set_property("SimulatedCamera", "TriggerMode", "Internal")
     with pytest.raises(RuntimeError, match=r'no property "Speed"'):
         core.get_property("SimulatedCamera", "Speed")

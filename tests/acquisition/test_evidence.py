@@ -1,0 +1,73 @@
+"""The evidence is the plain sums over all pairs, whatever the blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from acquisition.evidence import EvidenceCollector, NoEvidenceError
+from acquisition.readings import Readings
+from acquisition.schedule import GUARD_PICTURES, GUARD_SIGNS
+
+
+def block_of(number: int, index: list[int], total: float, dark: float, seed: int = 0, slope: float = 0.0) -> Readings:
+    """Pairs whose sums are total + slope·time + 2·dark exactly, with random differences."""
+    rng = np.random.default_rng([seed, number])
+    times = 1000.0 * number + 10.0 * np.arange(len(index))
+    sums = total + slope * times + 2 * dark
+    differences = rng.normal(0, 50, len(index))
+    guards = np.where(GUARD_SIGNS > 0, total + dark, dark) * np.ones((2, GUARD_PICTURES))
+    return Readings(
+        number, 1, times[0], np.array(index), (sums + differences) / 2, (sums - differences) / 2, times, guards
+    )
+
+
+def test_sums_do_not_depend_on_how_pairs_are_cut_into_blocks() -> None:
+    whole, parts = EvidenceCollector(16, 1.0), EvidenceCollector(16, 1.0)
+    long = block_of(0, list(range(1, 13)), 1000.0, 5.0)
+    whole.add(long)
+    for part in (slice(0, 5), slice(5, 12)):
+        parts.add(
+            Readings(0, 1, 0.0, long.index[part], long.plus[part], long.minus[part], long.time_us[part], long.guards)
+        )
+    one, other = whole.snapshot(), parts.snapshot()
+    assert np.array_equal(one.statistics.count, other.statistics.count)
+    assert np.allclose(one.statistics.sum_difference, other.statistics.sum_difference)
+    assert one.n_pairs == other.n_pairs == 12
+    assert (one.n_blocks, other.n_blocks) == (1, 2)
+
+
+def test_light_levels_come_from_guards_and_pair_sums() -> None:
+    collector = EvidenceCollector(16, dark_level=3.0)
+    collector.add(block_of(0, [1, 2, 3], total=1000.0, dark=5.0))
+    evidence = collector.snapshot()
+    assert evidence.lit_dark_level == 5.0
+    assert evidence.background == 2.0
+    assert evidence.reference_total == pytest.approx(1000.0)
+    assert np.allclose(evidence.smoothed_sums[[1, 2, 3]], 1000.0)
+    assert evidence.smoothed_sums[0] == 0
+
+
+def test_smoothed_sums_follow_a_drift_inside_a_block_and_the_reference_is_the_start() -> None:
+    collector = EvidenceCollector(256, 0.0)
+    index = list(range(1, 201))
+    drifting = block_of(0, index, total=1000.0, dark=0.0, slope=-0.05)
+    collector.add(drifting)
+    evidence = collector.snapshot()
+    assert evidence.reference_total == pytest.approx(1000.0)
+    assert np.allclose(evidence.smoothed_sums[index], 1000.0 - 0.05 * drifting.time_us)
+
+
+def test_a_snapshot_is_not_changed_by_later_blocks() -> None:
+    collector = EvidenceCollector(16, 0.0)
+    collector.add(block_of(0, [1, 2], 100.0, 0.0))
+    snapshot = collector.snapshot()
+    collector.add(block_of(1, [1, 2, 3], 100.0, 0.0))
+    assert snapshot.statistics.count.sum() == 2
+    assert snapshot.smoothed_sums[3] == 0
+    assert collector.snapshot().statistics.count.sum() == 5
+
+
+def test_there_is_no_evidence_before_the_first_block() -> None:
+    with pytest.raises(NoEvidenceError, match="no block has been accepted"):
+        EvidenceCollector(16, 0.0).snapshot()
