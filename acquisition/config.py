@@ -214,7 +214,7 @@ class MicroManagerDetector(Section):
         "Camera offset of one pixel, subtracted from every bucket value", "detector units", 0.0, ge=0
     )
     frame_metadata: bool = quantity(
-        "Read frame numbers and times with every frame (slower over the port)", "yes/no", True
+        "Read frame numbers and times with every frame (four times slower over the port)", "yes/no", False
     )
     when_armed: tuple[DeviceProperty, ...] = quantity(
         "Properties to set when arming (trigger mode, gain …)", "text", ()

@@ -74,23 +74,27 @@ def _connect_real(config: AcquisitionConfig, stack: ExitStack) -> ConnectedDevic
     from devices.alp import AlpProjector as AlpDriver
     from devices.alp import open_alp
     from devices.light_source import NoLightSource
-    from devices.micromanager_core import connect_core
+    from devices.micromanager_core import close_core, connect_core
     from devices.micromanager_shutter import MicroManagerShutter as ShutterDriver
 
     projector_config, detector_config = config.devices.projector, config.devices.detector
     light_config = config.devices.light_source
     if not isinstance(projector_config, AlpProjector) or not isinstance(detector_config, MicroManagerDetector):
         raise TypeError("a real bench needs a real projector and a real detector")
+    # Registered one by one as they are made, so that they end in reverse (light, projector, detector), and whatever is
+    # connected when a later one fails is let go of.
     core = connect_core(detector_config.port)
+    stack.callback(close_core, core)
+    detector = _micromanager_detector(core, detector_config)
+    stack.callback(detector.close)
+    projector = AlpDriver(open_alp(projector_config.version, projector_config.library_dir))
+    stack.callback(projector.close)
     light: LightSource
     if isinstance(light_config, MicroManagerShutter):
         light = ShutterDriver(core, light_config.label, light_config.power_mw)
     else:
+        core.set_auto_shutter(False)
         light = NoLightSource(light_config.power_mw)
-    projector = AlpDriver(open_alp(projector_config.version, projector_config.library_dir))
-    stack.callback(projector.close)
-    detector = _micromanager_detector(core, detector_config)
-    stack.callback(detector.close)
     stack.callback(light.close)
     return ConnectedDevices(projector, detector, light, lambda: time.monotonic_ns() / 1e3)
 
@@ -147,19 +151,22 @@ def _connect_simulated(config: AcquisitionConfig, sample: NDArray[np.float64], s
         chip.min_picture_time_us,
         upload_mb_per_s=config.devices.projector.upload_mb_per_s,
     )
-    projector = AlpDriver(alp4_on(library))
-    stack.callback(projector.close)
     seen: Any = core
     if detector_config.wire == "zmq":
-        from devices.micromanager_core import connect_core
+        from devices.micromanager_core import close_core, connect_core
         from sim_devices.micromanager_server import MicroManagerServer
 
         server = stack.enter_context(MicroManagerServer(core))
         seen = connect_core(server.port)
+        # pycromanager waits for ever for a server that has gone: the core is let go of before the server stops.
+        stack.callback(close_core, seen)
     detector = _micromanager_detector(seen, detector_config)
     stack.callback(detector.close)
+    projector = AlpDriver(alp4_on(library))
+    stack.callback(projector.close)
     light: LightSource
     if light_config.kind == "none":
+        core.set_auto_shutter(False)
         bench.set_light(True)
         light = NoLightSource(light_config.power_mw)
     else:

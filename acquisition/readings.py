@@ -68,7 +68,7 @@ def file_readings(block: Block, burst: Burst, start_us: float, picture_time_us: 
         index=block.coefficients,
         plus=values[plus_at],
         minus=values[minus_at],
-        time_us=start_us + picture_time_us * first,
+        time_us=np.asarray(start_us + picture_time_us * first, dtype=np.float64),
         guards=values[block.guard_exposures],
         saturated=burst.saturated,
     )

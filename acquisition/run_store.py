@@ -337,7 +337,7 @@ def _padded(readings: Readings, arrays: dict[str, zarr.Array[Any]]) -> dict[str,
 def _checksum(fields: dict[str, NDArray[Any]]) -> int:
     checksum = 0
     for name in sorted(fields):
-        checksum = zlib.crc32(memoryview(np.ascontiguousarray(fields[name])).cast("B"), checksum)
+        checksum = zlib.crc32(np.ascontiguousarray(fields[name]).tobytes(), checksum)
     return checksum
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """what was measured; here, peer: both figures with their units; ratio: here over peer or limit; target: of ratio."""
+    """What was measured, both figures with their units, their ratio, and what the ratio should be."""
 
     what: str
     here: str

@@ -14,11 +14,12 @@ def bernoulli_draw(mask: NDArray[np.float64], repeats: int, seed: int) -> NDArra
 
 
 def systematic_draw(mask: NDArray[np.float64], repeats: int, seed: int) -> NDArray[np.int32]:
-    """M int32 [N] with |M_i - S·P_i| < 1, E[M_i] = S·P_i and a total of S·ΣP rounded, exactly.
+    """M int32 [N] with |M_i - S·P_i| < 1, E[M_i] = S·P_i, and a sum of exactly S·ΣP_i (i > 0) rounded.
 
     S·P is laid end to end, coefficients in a seeded random order so that neighbours in sequency are rounded
     independently, and M_i counts the points u, u + 1, u + 2, … on its stretch (systematic sampling, Madow 1949). The
-    start u is uniform where the total is whole; else it is drawn on the side that rounds the total to the nearest.
+    start u is uniform where the sum is whole; else it is drawn on the side that rounds the sum to the nearest, and the
+    expectations share what the rounding adds or takes, half a pair among all of them at most.
     """
     rng = np.random.default_rng([seed, _DRAW_STREAM])
     wanted = repeats * np.asarray(mask, dtype=np.float64)

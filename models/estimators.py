@@ -38,10 +38,12 @@ def light_ratio(
 ) -> NDArray[np.float64]:
     """T̂·Σ(y+ - y-)/L, float64 [N]; light_sums: L float64 [N], per coefficient the total light summed over its pairs.
 
-    With L = Σ(y+ + y- - 2·dark) it is the pair ratio; with L from smoothed pair sums its bias is gone.
+    With L = Σ(y+ + y- - 2·dark) it is the pair ratio; with L from smoothed pair sums its bias is gone. NaN where M = 0
+    and where L = 0: without light there is no ratio.
     """
     estimate = np.full(len(statistics.count), np.nan)
-    np.divide(total * statistics.sum_difference, light_sums, out=estimate, where=statistics.count > 0)
+    lit = (statistics.count > 0) & (light_sums != 0)
+    np.divide(total * statistics.sum_difference, light_sums, out=estimate, where=lit)
     estimate[0] = total
     return estimate
 

@@ -1,17 +1,20 @@
 """The Walsh-Hadamard transform in natural (Sylvester) order, as a few small matrix products.
 
 H_N = H_r1 ⊗ H_r2 ⊗ … with factors of at most 32: one product per factor, N·Σr multiplications in all. They run in the
-processor's matrix kernels, which makes them faster than the butterfly's N·log N additions that wait for memory.
+processor's matrix kernels, which makes them faster than the butterfly's N·log N additions that wait for memory. The
+first transform imports torch, not this module: sequency, masks and plans need none.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
 
 LARGEST_FACTOR = 32
 
@@ -27,13 +30,15 @@ def transform(values: NDArray[np.float32]) -> NDArray[np.float32]: ...
 @overload
 def transform(values: NDArray[np.generic]) -> NDArray[np.float64]: ...
 def transform(values: torch.Tensor | NDArray[np.generic]) -> torch.Tensor | NDArray[np.generic]:
-    """H_N applied to the last axis of ``values`` [..., N], unnormalized: transform(transform(x)) = N·x.
+    """H_N applied to the last axis of ``values`` [..., N], unnormalized: twice is N times the values.
 
-    Tensor in, tensor out; NumPy in, NumPy out. float32 and float64 are kept, everything else becomes float64. Raises
-    SideError where N is not a power of two.
+    Tensor in, tensor out, on its device and with its gradient; NumPy in, NumPy out. float32 and float64 are kept,
+    everything else becomes float64. Raises SideError where N is not a power of two.
     """
+    import torch
+
     if isinstance(values, torch.Tensor):
-        return _transform(values if values.dtype in _KEPT else values.to(torch.float64))
+        return _transform(values if values.dtype in (torch.float32, torch.float64) else values.to(torch.float64))
     array = np.ascontiguousarray(values)
     if array.dtype not in (np.float32, np.float64):
         array = array.astype(np.float64)
@@ -84,23 +89,32 @@ def check_side(n: int) -> None:
 
 
 def _transform(values: torch.Tensor) -> torch.Tensor:
+    import torch
+
     length = values.shape[-1]
     check_side(length)
-    result = values.contiguous()
+    if length == 1:
+        return values.clone()
+    source = values.contiguous()
+    # Two buffers in turn: fresh pages for every factor would cost more than its product. Gradients forbid reuse.
+    tracked = torch.is_grad_enabled() and values.requires_grad
+    buffers = [None, None] if tracked else [torch.empty_like(source) for _ in range(2)]
     before, after = values.numel() // length, length
-    for factor in _factors(length):
+    for step, factor in enumerate(_factors(length)):
         matrix = _matrix(factor, values.dtype, values.device)
         after //= factor
+        shape = (before, factor) if after == 1 else (factor, after) if before == 1 else (before, factor, after)
+        source = source.reshape(shape)
+        buffer = buffers[step % 2]
+        out = None if buffer is None else buffer.view(shape)
         if after == 1:
-            result = torch.mm(result.reshape(before, factor), matrix)
+            source = torch.mm(source, matrix, out=out)
         elif before == 1:
-            result = torch.mm(matrix, result.reshape(factor, after))
+            source = torch.mm(matrix, source, out=out)
         else:
-            batch = result.reshape(before, factor, after)
-            result = torch.bmm(matrix.expand(before, factor, factor), batch)
+            source = torch.bmm(matrix.expand(before, factor, factor), source, out=out)
         before *= factor
-    # A length of 1 leaves the loop untouched: H_1 = (1), and the result must not share the caller's memory.
-    return result.clone() if length == 1 else result.reshape(values.shape)
+    return source.reshape(values.shape)
 
 
 @lru_cache(maxsize=32)
@@ -114,10 +128,11 @@ def _factors(length: int) -> tuple[int, ...]:
 @lru_cache(maxsize=64)
 def _matrix(order: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """H of a small order, by Sylvester's doubling."""
-    matrix = torch.ones((1, 1), dtype=dtype, device=device)
-    while matrix.shape[0] < order:
-        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)], 0)
+    import torch
+
+    # Kept for later calls, which may want gradients: never an inference tensor.
+    with torch.inference_mode(False):
+        matrix = torch.ones((1, 1), dtype=dtype, device=device)
+        while matrix.shape[0] < order:
+            matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)], 0)
     return matrix
-
-
-_KEPT = (torch.float32, torch.float64)

@@ -54,31 +54,27 @@ def water_filling(
 ) -> NDArray[np.float64]:
     """The best mask of a linear reconstruction for systematic draws, float64 [N] (DESIGN §5.5).
 
-    M_i = clip(κ - v/λ_i, 0, S) minimizes Σ λ_i v/(λ_i M_i + v) under Σ M_i = αNS; P_i = M_i/S. prior_variance: λ float64
-    [N] ≥ 0; pair_variance: v = aT + 2b. Coefficients without prior variance get nothing. Raises MaskError.
+    M_i = clip(κ - v/λ_i, 0, S) minimizes Σ λ_i v/(λ_i M_i + v) under Σ M_i = αNS; P_i = M_i/S. prior_variance: λ
+    float64 [N], 0 or more; pair_variance: v = aT + 2b. Coefficients with λ_i = 0 get nothing. Raises MaskError.
     """
-    _check_prior(prior_variance)
-    budget = alpha * len(prior_variance) * repeats - repeats
-    lam = prior_variance[1:]
-    useful = lam > 0
-    if alpha > 1 or alpha <= 0 or budget < 0 or budget > repeats * np.count_nonzero(useful) * (1 + 1e-12):
-        raise MaskError(
-            f"found α = {alpha:g} with {np.count_nonzero(useful)} coefficients that have prior variance; expected a budget of one "
-            "coefficient at least and of all of them at most"
-        )
-    threshold = pair_variance / lam[useful]
+    useful, chosen = _useful(prior_variance, alpha)
+    budget = (alpha * len(prior_variance) - 1) * repeats
+    # v/λ_i: the level κ at which coefficient i gets its first drop; it is full S above.
+    threshold = np.divide(pair_variance, chosen)
 
     def spent(level: float) -> float:
         return float(np.clip(level - threshold, 0, repeats).sum())
 
-    low, high = 0.0, float(threshold.max(initial=0.0)) + repeats
-    for _ in range(200):
-        level = 0.5 * (low + high)
-        low, high = (level, high) if spent(level) < budget else (low, level)
-    mask = np.zeros(len(prior_variance))
-    mask[0] = 1.0
-    mask[1:][useful] = np.clip(high - threshold, 0, repeats) / repeats
-    return mask
+    # What is spent is piecewise linear in κ: find the piece, then κ on it.
+    knots = np.unique(np.concatenate([threshold, threshold + repeats, [np.inf]]))
+    low, high = 0, len(knots) - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if spent(knots[middle]) <= budget else (low, middle)
+    below, above = spent(knots[low]), spent(knots[high])
+    share = (budget - below) / (above - below) if above > below else 0.0
+    allotted = [np.clip(knots[end] - threshold, 0, repeats) for end in (low, high)]
+    return _mask(useful, ((1 - share) * allotted[0] + share * allotted[1]) / repeats)
 
 
 def bernoulli_optimal(
@@ -87,38 +83,30 @@ def bernoulli_optimal(
     """The best mask of a linear reconstruction for Bernoulli draws, float64 [N] (DESIGN §5.5).
 
     Minimizes Σ E[λ_i v/(λ_i M + v)], M ~ Binomial(S, P_i), under ΣP_i = αN. The expectation is convex in P (a Bernstein
-    polynomial of a convex sequence), so at the optimum its slope is one multiplier μ for every P_i inside (0, 1). Slopes
-    are tabulated over λ/v and P, and μ found by bisection. Arguments and errors as ``water_filling``.
+    polynomial of a convex sequence), so at the optimum its slope is one multiplier for every P_i inside (0, 1). Slopes
+    are tabulated over λ/v and P, and the multiplier is found by bisection. Arguments and errors as ``water_filling``.
     """
-    _check_prior(prior_variance)
-    ratio = prior_variance[1:] / pair_variance if pair_variance > 0 else np.where(prior_variance[1:] > 0, np.inf, 0.0)
+    useful, chosen = _useful(prior_variance, alpha)
     budget = alpha * len(prior_variance) - 1
-    useful = ratio > 0
-    if alpha > 1 or alpha <= 0 or budget < 0 or budget > np.count_nonzero(useful) * (1 + 1e-12):
-        raise MaskError(
-            f"found α = {alpha:g} with {np.count_nonzero(useful)} coefficients that have prior variance; expected a budget of one "
-            "coefficient at least and of all of them at most"
-        )
-    # E[1/(1 + r·M)] for r = λ/v: the error of a coefficient is λ times this. Beyond r = 10¹² the error is M = 0 alone.
-    chosen = np.clip(ratio[useful], 1e-12, 1e12)
-    grid_ratio = np.geomspace(chosen.min(), chosen.max() * (1 + 1e-9), 400)
+    # r = λ/v. A coefficient that matters 10¹² times less than another may count as any other such one.
+    ratio = np.maximum(chosen / max(pair_variance, _WIDEST_RANGE * float(chosen.max())), _WIDEST_RANGE)
+    grid_ratio = np.geomspace(ratio.min(), ratio.max() * (1 + 1e-9), 400)
     grid_p = np.linspace(0, 1, 401)
-    gain = grid_ratio[:, None] * _slopes(grid_ratio, grid_p, repeats)
+    log_gain = np.log(grid_ratio[:, None] * _slopes(grid_ratio, grid_p, repeats))
 
-    def masks_at(log_multiplier: float) -> NDArray[np.float64]:
-        multiplier = np.exp(log_multiplier)
-        best = np.array([np.interp(-multiplier, -row, grid_p) for row in gain])
-        return np.interp(np.log(chosen), np.log(grid_ratio), best)
+    def probabilities_at(log_multiplier: float) -> NDArray[np.float64]:
+        best = np.array([np.interp(-log_multiplier, -row, grid_p) for row in log_gain])
+        return np.asarray(np.interp(np.log(ratio), np.log(grid_ratio), best), dtype=np.float64)
 
-    low, high = np.log(max(gain.min(), 1e-300)) - 1, np.log(gain.max()) + 1
-    for _ in range(80):
+    low, high = float(log_gain.min()) - 1, float(log_gain.max()) + 1
+    for _ in range(50):
         middle = 0.5 * (low + high)
-        low, high = (middle, high) if masks_at(middle).sum() > budget else (low, middle)
-    probabilities = masks_at(high)
-    mask = np.zeros(len(prior_variance))
-    mask[0] = 1.0
-    mask[1:][useful] = probabilities
-    return mask
+        low, high = (middle, high) if probabilities_at(middle).sum() > budget else (low, middle)
+    # Where many coefficients are alike the sum jumps at the multiplier; a blend of both sides spends the exact budget.
+    generous, frugal = probabilities_at(low), probabilities_at(high)
+    excess = float(generous.sum() - frugal.sum())
+    share = (budget - float(frugal.sum())) / excess if excess > 0 else 0.0
+    return _mask(useful, frugal + np.clip(share, 0, 1) * (generous - frugal))
 
 
 def validate_mask(mask: NDArray[np.float64], n: int, alpha: float) -> None:
@@ -151,8 +139,8 @@ def _slopes(ratio: NDArray[np.float64], p: NDArray[np.float64], repeats: int) ->
     m = np.arange(repeats)
     r = ratio[:, None]
     drop = r / ((1 + r * m) * (1 + r * (m + 1)))
-    slopes: NDArray[np.float64] = repeats * (drop @ binom.pmf(m[None, :], repeats - 1, p[:, None]).T)
-    return slopes
+    chances = np.asarray(binom.pmf(m[None, :], repeats - 1, p[:, None]), dtype=np.float64)
+    return np.asarray(repeats * (drop @ chances.T), dtype=np.float64)
 
 
 def _check_budget(n: int, alpha: float) -> int:
@@ -163,14 +151,36 @@ def _check_budget(n: int, alpha: float) -> int:
     return max(1, round(alpha * n * n))
 
 
-def _check_prior(prior_variance: NDArray[np.float64]) -> None:
+def _useful(prior_variance: NDArray[np.float64], alpha: float) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Where there is prior variance to measure away (never coefficient 0), bool [N], and how much, float64 there."""
     if prior_variance.ndim != 1 or not np.isfinite(prior_variance).all() or (prior_variance < 0).any():
         raise MaskError(
             "found prior variances that are negative, not finite or not one row; expected float64 [N] of 0 or more"
         )
+    useful = prior_variance > _ROUNDING * prior_variance.max(initial=0.0)
+    useful[:1] = False
+    n_useful, wanted = int(np.count_nonzero(useful)), alpha * len(prior_variance) - 1
+    if not (0 < alpha <= 1 and 0 <= wanted <= n_useful * (1 + 1e-12)) or n_useful == 0:
+        raise MaskError(
+            f"found α = {alpha:g} with {n_useful} of {len(prior_variance)} coefficients that have prior variance; "
+            "expected a budget of one coefficient at least and of all of them at most"
+        )
+    return useful, prior_variance[useful]
+
+
+def _mask(useful: NDArray[np.bool_], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities at the useful coefficients, 1 at coefficient 0, 0 elsewhere."""
+    mask = np.zeros(len(useful))
+    mask[0] = 1.0
+    mask[useful] = np.clip(probabilities, 0, 1)
+    return mask
 
 
 def _binary(n: int, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
     mask = np.zeros(n * n)
     mask[chosen] = 1.0
     return mask
+
+
+_WIDEST_RANGE = 1e-12
+_ROUNDING = 1e-100

@@ -23,7 +23,7 @@ class NoiseModel:
             raise NoiseModelError(f"found a = {self.gain:g}, b = {self.variance:g}; expected a > 0 and b ≥ 0")
 
     def pair_variance(self, total: float, background: float = 0.0) -> float:
-        """Variance of y+ - y- of one pair, a(T + 2B) + 2b in units²: the variances of its two exposures add (DESIGN §5.1)."""
+        """Variance of y+ - y- of one pair, a(T + 2B) + 2b in units²; both exposures' variances add (DESIGN §5.1)."""
         return self.gain * (total + 2 * background) + 2 * self.variance
 
 
@@ -33,8 +33,10 @@ def draw_statistics(
     """Sums over M_i pairs of every coefficient of an image, each drawn once per coefficient and sign (DESIGN §5.2).
 
     Σy± ~ a·Poisson(M·H±x/a) + N(0, M·b). image: light x float64 [n, n] ≥ 0; repeats: M [N]; noise: None for exact sums.
-    The sum of squared differences is drawn from its Gaussian limit: (Σd)²/M + v·χ²(M - 1).
+    The sum of squared differences is drawn from its Gaussian limit: (Σd)²/M + v·χ²(M - 1). Raises NegativeLightError.
     """
+    if not np.min(image) >= 0:
+        raise NegativeLightError(f"found light of {np.min(image):g} in the image; expected 0 or more, and no NaN")
     coefficients = transform(np.asarray(image, dtype=np.float64).ravel())
     total = coefficients[0]
     count = np.asarray(repeats).astype(np.float64)
@@ -57,6 +59,10 @@ def draw_statistics(
 
 class NoiseModelError(ValueError):
     """Noise parameters that no detector has."""
+
+
+class NegativeLightError(ValueError):
+    """An image that no sample can shine."""
 
 
 def _noisy_sum(

@@ -24,8 +24,8 @@ class Region:
     """Where the n × n pixels of an image lie on the mirrors.
 
     The image is flipped (vertical: rows reversed; horizontal: columns reversed), then rotated counter-clockwise by
-    ``rotation_deg``, then every pixel becomes a square of ``mirrors_per_px`` mirrors, the first at (top, left). A mirror
-    row takes ``row_bytes`` bytes, bit 7 of the first byte being the leftmost mirror; mirrors outside the region stay
+    ``rotation_deg``, then every pixel becomes a square of ``mirrors_per_px`` mirrors, the first at (top, left). A row
+    of mirrors takes ``row_bytes`` bytes, bit 7 of the first byte being the leftmost; mirrors outside the region stay
     dark in every picture. Raises SideError, RegionError.
     """
 
@@ -46,15 +46,15 @@ class Region:
             raise RegionError(f"found a rotation of {self.rotation_deg}°; expected 0, 90, 180 or 270")
         if self.mirrors_per_px < 1 or self.top < 0 or self.left < 0:
             raise RegionError(
-                f"found {self.mirrors_per_px} mirrors per pixel from row {self.top}, column {self.left}; expected at least 1, "
-                "from row and column 0 or more"
+                f"found {self.mirrors_per_px} mirrors per pixel from row {self.top}, column {self.left}; "
+                "expected at least 1, from row and column 0 or more"
             )
         if self.row_bytes * 8 < self.mirrors_width:
             raise RegionError(f"found rows of {self.row_bytes} bytes; {self.mirrors_width} mirrors take more")
         if self.top + self.extent > self.mirrors_height or self.left + self.extent > self.mirrors_width:
             raise RegionError(
-                f"found a region of {self.extent} × {self.extent} mirrors from row {self.top}, column {self.left}; the DMD has "
-                f"{self.mirrors_height} rows and {self.mirrors_width} columns"
+                f"found a region of {self.extent} × {self.extent} mirrors from row {self.top}, column {self.left}; "
+                f"the DMD has {self.mirrors_height} rows and {self.mirrors_width} columns"
             )
 
     @property
@@ -86,7 +86,7 @@ class PictureRenderer:
     ) -> NDArray[np.uint8]:
         """Packed pictures uint8 [K, mirrors_height, row_bytes] of patterns ``indices`` [K].
 
-        signs: [K] of +1 for H+ (bright where H is +1) and -1 for H-. (0, +1) is bright all over the region, (0, -1) dark.
+        signs: [K], +1 for H+ (bright where H is +1) and -1 for H-; (0, +1) is bright all over the region, (0, -1) dark.
         out: buffer to render into, C-contiguous; whatever it held is gone. Raises PictureIndexError, BufferShapeError.
         """
         region, n = self.region, self.region.side
@@ -122,7 +122,7 @@ class PictureRenderer:
             )
 
     def _packed_rows(self, across: NDArray[np.int8]) -> NDArray[np.uint8]:
-        """uint8 [2n, mirrors_per_px·row_bytes]: where +across is +1, then where -across is; one pixel row of mirrors each."""
+        """uint8 [2n, mirrors_per_px·row_bytes], a pixel row each: lit where +across is 1, then where -across is."""
         region = self.region
         bits = np.zeros((2 * region.side, region.row_bytes * 8), dtype=np.uint8)
         lit = np.concatenate([across, -across]) > 0

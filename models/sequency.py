@@ -39,7 +39,7 @@ def image_sequency(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def order_by_total_sequency(n: int) -> NDArray[np.int64]:
-    """All patterns from low to high 2-D sequency, int64 [N]: by the sum of both, then the larger one, then the index."""
+    """All patterns from low to high 2-D sequency, int64 [N]: by the sum of both, the larger of them, the index."""
     vertical, horizontal = image_sequency(n)
     keys = (np.arange(n * n), np.maximum(vertical, horizontal), vertical + horizontal)
     return np.lexsort(keys).astype(np.int64)

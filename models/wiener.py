@@ -27,7 +27,9 @@ def forecast_mse(prior_variance: NDArray[np.float64], variance: NDArray[np.float
 
     An untaken coefficient (v = inf) errs by λ_i.
     """
-    error = prior_variance * (1 - _weight(prior_variance, variance))
+    error = prior_variance.copy()
+    taken = np.isfinite(variance)
+    error[taken] = variance[taken] * _weight(prior_variance, variance)[taken]
     return float(error.sum() / len(error) ** 2)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,8 @@ from devices.projector import Timing
 from models.pictures import PictureRenderer
 
 
-def small_config(run: Path | str = "unused.zarr", **changes: dict[str, Any]) -> AcquisitionConfig:
-    """8 × 8 pixels, every coefficient once, no noise, exact readings; ``changes`` go into the named sections.
+def small_config(**changes: dict[str, Any]) -> AcquisitionConfig:
+    """8 × 8 pixels, every coefficient once, no noise, exact readings; ``changes`` (section=dict) go into the sections.
 
     A gain of 1 and four mirrors a pixel on 4-byte pixels: light that is whole detector units is read exactly.
     """
@@ -40,7 +39,7 @@ def small_config(run: Path | str = "unused.zarr", **changes: dict[str, Any]) -> 
         "noise": {"gain": 1.0, "variance": 0.0},
         "bench": {"shot_noise": False, "pace": 0.0},
         "reconstruction": {"estimator": "difference", "tv_weight": 0.0},
-        "output": {"run": str(run)},
+        "output": {"run": "unused.zarr"},
     }
     for section, values in changes.items():
         document.setdefault(section, {}).update(values)
@@ -49,7 +48,7 @@ def small_config(run: Path | str = "unused.zarr", **changes: dict[str, Any]) -> 
 
 def asymmetric_sample(n: int) -> NDArray[np.float64]:
     """Whole numbers without any symmetry, float64 [n, n], each a multiple of 64 so that mirrors share them exactly."""
-    return 64.0 * np.random.default_rng(5).integers(1, 40, (n, n))
+    return np.asarray(64 * np.random.default_rng(5).integers(1, 40, (n, n)), dtype=np.float64)
 
 
 def rehearse(

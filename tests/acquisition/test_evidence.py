@@ -13,7 +13,7 @@ from acquisition.schedule import GUARD_PICTURES, GUARD_SIGNS
 def block_of(number: int, index: list[int], total: float, dark: float, seed: int = 0, slope: float = 0.0) -> Readings:
     """Pairs whose sums are total + slope·time + 2·dark exactly, with random differences."""
     rng = np.random.default_rng([seed, number])
-    times = 1000.0 * number + 10.0 * np.arange(len(index))
+    times = np.arange(1000.0 * number, 1000.0 * number + 10.0 * len(index), 10.0)
     sums = total + slope * times + 2 * dark
     differences = rng.normal(0, 50, len(index))
     guards = np.where(GUARD_SIGNS > 0, total + dark, dark) * np.ones((2, GUARD_PICTURES))

@@ -111,7 +111,7 @@ def test_images_of_a_growing_run_come_closer_to_the_sample() -> None:
         sensing={"side": 16, "repeats": 2},
         blocks={"first_bank_pictures": 64, "longest_block_s": 0.005},
     )
-    sample = np.kron(asymmetric_sample(4), np.ones((4, 4)))
+    sample = np.asarray(np.kron(asymmetric_sample(4), np.ones((4, 4))), dtype=np.float64)
     _, blocks = rehearse(config, sample)
     collector = EvidenceCollector(256, 0.0)
     errors = []
