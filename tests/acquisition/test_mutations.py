@@ -35,7 +35,9 @@ from models.pictures import PictureRenderer, Region
 from models.sequency import sequency_order
 from tests.acquisition.rehearsal import asymmetric_sample, rehearse, small_config
 
-Net = Literal["image", "border", "guards", "driver"]
+# What notices: the reconstructed image, the look at the border's bits, the guards (AlignmentError: they read another
+# code; GuardsTooDimError: no light in them), the projector's driver.
+Net = Literal["image", "border", "alignment", "too dim", "driver"]
 Indices = NDArray[np.int64]
 Signs = NDArray[np.int8]
 Pictures = NDArray[np.uint8]
@@ -133,8 +135,10 @@ def nets_that_catch(mutation: Mutation, orientation: tuple[bool, bool, int]) -> 
         image = played_image(config, watch.render, mutation.filed(plan_sensing(config, SAMPLE).schedule))
     except PictureShapeError:
         caught.add("driver")
-    except (AlignmentError, GuardsTooDimError):
-        caught.add("guards")
+    except AlignmentError:
+        caught.add("alignment")
+    except GuardsTooDimError:
+        caught.add("too dim")
     else:
         if not np.allclose(image, SAMPLE, rtol=1e-12, atol=0):
             caught.add("image")
@@ -273,6 +277,10 @@ BIT_REVERSED: Final = np.array([0, 4, 2, 6, 1, 5, 3, 7])
 U_AND_V_EXCHANGED: Final = np.arange(N * N).reshape(N, N).T.ravel()
 
 
+def changed_signs(indices: Indices, signs: Signs) -> tuple[Indices, Signs]:
+    return indices, signs.astype(np.int8)
+
+
 def first_picture_of_pairs(sign: int) -> Callable[[Indices, Signs], tuple[Indices, Signs]]:
     def asked(indices: Indices, signs: Signs) -> tuple[Indices, Signs]:
         changed = signs.copy()
@@ -281,10 +289,6 @@ def first_picture_of_pairs(sign: int) -> Callable[[Indices, Signs], tuple[Indice
         return changed_signs(indices, changed)
 
     return asked
-
-
-def changed_signs(indices: Indices, signs: Signs) -> tuple[Indices, Signs]:
-    return indices, signs.astype(np.int8)
 
 
 def sign_of_every_picture(indices: Indices, signs: Signs) -> tuple[Indices, Signs]:
@@ -391,20 +395,36 @@ ORDER: Final = (
     Mutation("neighbouring pairs exchanged", {"image"}, asked=pairs_as(neighbours_exchanged)),
     Mutation("pairs one too late, guards in place", {"image"}, asked=pairs_as(lambda n: np.roll(np.arange(n), 1))),
     Mutation("pairs in reverse order", {"image"}, asked=pairs_as(lambda n: np.arange(n)[::-1])),
-    Mutation("pairs in the order of their numbers", {"image"}, asked=lambda i, s: pairs_as(lambda n: np.argsort(i[in_pairs(i)][::2]))(i, s)),
+    Mutation(
+        "pairs in the order of their numbers",
+        {"image"},
+        asked=lambda i, s: pairs_as(lambda n: np.argsort(i[in_pairs(i)][::2]))(i, s),
+    ),
     Mutation("sequency order for natural order", {"image"}, asked=patterns_as(image_order(sequency_order(N)))),
     Mutation("bit-reversed order for natural order", {"image"}, asked=patterns_as(image_order(BIT_REVERSED))),
     Mutation("u and v exchanged", {"image"}, asked=patterns_as(U_AND_V_EXCHANGED)),
     Mutation("patterns counted from 1", {"image"}, asked=patterns_as(np.roll(np.arange(N * N), -1))),
     Mutation("H+ always displayed first", {"image"}, asked=first_picture_of_pairs(1)),
     Mutation("H- always displayed first", {"image"}, asked=first_picture_of_pairs(-1)),
-    Mutation("plus_first ignored in filing", {"image"}, filed=filed_by(lambda bank: {"plus_first": np.ones_like(bank.plus_first)})),
-    Mutation("plus_first of the next pair in filing", {"image"}, filed=filed_by(lambda bank: {"plus_first": np.roll(bank.plus_first, -1)})),
-    Mutation("coefficients of the next pair in filing", {"image"}, filed=filed_by(lambda bank: {"coefficients": np.roll(bank.coefficients, -1)})),
+    Mutation(
+        "plus_first ignored in filing",
+        {"image"},
+        filed=filed_by(lambda bank: {"plus_first": np.ones_like(bank.plus_first)}),
+    ),
+    Mutation(
+        "plus_first of the next pair in filing",
+        {"image"},
+        filed=filed_by(lambda bank: {"plus_first": np.roll(bank.plus_first, -1)}),
+    ),
+    Mutation(
+        "coefficients of the next pair in filing",
+        {"image"},
+        filed=filed_by(lambda bank: {"coefficients": np.roll(bank.coefficients, -1)}),
+    ),
     Mutation("second passes one picture too late", {"guards"}, filed=second_passes_displaced(lambda block: 1)),
     Mutation("second passes one pair too late", {"guards"}, filed=second_passes_displaced(lambda block: 2)),
     Mutation("second passes one section too late", {"guards"}, filed=second_passes_displaced(one_section)),
-)  # fmt: skip
+)
 
 
 # Sign, flip, rotation and region: bytes again, and the region the renderer is given.
@@ -511,13 +531,95 @@ REGION: Final = (
 )
 
 
-@pytest.mark.parametrize("mutation", [*PACKING, *ORDER, *SIGN, *ORIENTATION, *REGION], ids=lambda each: str(each.name))
-def test_the_error_is_caught_under_every_flip_and_rotation(mutation: Mutation) -> None:
-    nets = [nets_that_catch(mutation, orientation) for orientation in ORIENTATIONS]
-    assert set.intersection(*nets) == mutation.caught_by
+@dataclass(frozen=True)
+class SometimesMutation:
+    """An error of flips and rotation that is none where ``differs`` (flip_vertical, flip_horizontal, rotation) says so.
+
+    There it renders the very bytes that are right, because both ways of turning the image come to the same.
+    """
+
+    name: str
+    placed: Callable[[Region], Region]
+    differs: Callable[[bool, bool, int], bool]
+
+
+def rotated_back(region: Region) -> Region:
+    return replace(region, rotation_deg=-region.rotation_deg % 360)
+
+
+def flips_after_the_rotation(region: Region) -> Region:
+    """A quarter turn makes rows of columns: flips that come after it are the other ones before it."""
+    return flips_exchanged(region) if region.rotation_deg in (90, 270) else region
+
+
+def flips_exchanged(region: Region) -> Region:
+    return replace(region, flip_vertical=region.flip_horizontal, flip_horizontal=region.flip_vertical)
+
+
+def turned_back_as_a_whole(region: Region) -> Region:
+    """The inverse of flips and rotation, for which they were taken."""
+    return rotated_back(flips_after_the_rotation(region))
+
+
+SOMETIMES: Final = (
+    SometimesMutation("clockwise for counter-clockwise", rotated_back, lambda v, h, deg: deg in (90, 270)),
+    SometimesMutation(
+        "flips after the rotation", flips_after_the_rotation, lambda v, h, deg: deg in (90, 270) and v is not h
+    ),
+    SometimesMutation("vertical and horizontal flip exchanged", flips_exchanged, lambda v, h, deg: v is not h),
+    # With one flip the whole is a reflection, and that is its own inverse.
+    SometimesMutation("turned back for turned", turned_back_as_a_whole, lambda v, h, deg: deg in (90, 270) and v is h),
+    SometimesMutation("rotation forgotten", lambda r: replace(r, rotation_deg=0), lambda v, h, deg: deg != 0),
+    SometimesMutation("vertical flip forgotten", lambda r: replace(r, flip_vertical=False), lambda v, h, deg: v),
+    SometimesMutation("horizontal flip forgotten", lambda r: replace(r, flip_horizontal=False), lambda v, h, deg: h),
+)
 
 
 @pytest.mark.parametrize("dmd", ["xga", "1080p"])
 def test_without_an_error_the_image_is_the_sample_and_the_border_is_dark(dmd: str) -> None:
     for orientation in ORIENTATIONS:
         assert nets_that_catch(Mutation("none", set(), dmd=dmd), orientation) == set()
+
+
+@pytest.mark.parametrize("mutation", [*PACKING, *ORDER, *SIGN, *ORIENTATION, *REGION], ids=lambda each: str(each.name))
+def test_an_error_is_caught_under_every_flip_and_rotation(mutation: Mutation) -> None:
+    nets = [nets_that_catch(mutation, orientation) for orientation in ORIENTATIONS]
+    assert all(nets)
+    assert set.intersection(*nets) == mutation.caught_by
+
+
+@pytest.mark.parametrize("mutation", SOMETIMES, ids=lambda each: str(each.name))
+def test_an_error_of_some_orientations_is_caught_there_and_changes_no_bit_elsewhere(
+    mutation: SometimesMutation,
+) -> None:
+    indices, signs = np.repeat(np.arange(N * N), 2), np.tile(np.array([1, -1], dtype=np.int8), N * N)
+    for orientation in ORIENTATIONS:
+        if mutation.differs(*orientation):
+            assert nets_that_catch(Mutation(mutation.name, set(), placed=mutation.placed), orientation) == {"image"}
+        else:
+            region = dmd_region(a_config(orientation))
+            right, other = (PictureRenderer(each).render(indices, signs) for each in (region, mutation.placed(region)))
+            assert (right == other).all()
+
+
+def test_the_bench_shares_no_code_with_the_renderer() -> None:
+    """What renders pictures must not be what decodes them: an error in both would hide itself."""
+    folder = Path(__file__).parents[2] / "sim_devices"
+    names = sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+    assert {"bench", "bits", "alp_library", "sample"} <= set(names)
+    imports = "; ".join(f"import sim_devices.{name}" for name in names)
+    probe = f"import sys; {imports}; print([name for name in sys.modules if name.split('.')[0] == 'models'])"
+    loaded = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=folder.parent
+    ).stdout
+    assert "models.pictures" not in loaded
+    assert "models.hadamard" not in loaded
+    for name in names:
+        for node in ast.walk(ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert node.module not in ("models.pictures", "models.hadamard"), name
+                assert not (
+                    node.module == "models" and {each.name for each in node.names} & {"pictures", "hadamard"}
+                ), name
+            elif isinstance(node, ast.Import):
+                assert not {each.name for each in node.names} & {"models.pictures", "models.hadamard"}, name

@@ -58,7 +58,9 @@ def test_floating_types_are_kept(dtype: type[np.floating]) -> None:
     values = np.random.default_rng(2).normal(size=(2, 256)).astype(dtype)
     result = transform(values)
     assert result.dtype == dtype
-    np.testing.assert_allclose(result, values.astype(np.float64) @ hadamard(256), atol=1e-3 if dtype == np.float32 else 0.0)
+    np.testing.assert_allclose(
+        result, values.astype(np.float64) @ hadamard(256), atol=1e-3 if dtype == np.float32 else 0.0
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.bool_, np.float16, ">f8"])
