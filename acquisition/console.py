@@ -21,7 +21,7 @@ from acquisition.live import LiveImage
 from acquisition.plan import PlanSummary
 from acquisition.readings import Readings
 from acquisition.run import Observer, RunResult, acquire
-from acquisition.run_store import StoredRun
+from acquisition.run_store import RunState, StoredRun
 from acquisition.sensing_plan import SensingPlan
 from acquisition.stored_reconstruction import StoredReconstruction
 
@@ -114,7 +114,7 @@ def print_info(run: StoredRun) -> None:
     facts = run.facts
     sensing = facts["config"]["sensing"]
     table = _table(str(run.path), "what", "figure")
-    table.add_row("state", run.state)
+    table.add_row("state", "running, or ended without a mark" if run.state is RunState.RUNNING else run.state)
     with suppress(KeyError):
         table.add_row("cause", str(facts["cause"]))
     table.add_row("devices", "simulated" if facts["simulated"] else "real")

@@ -103,7 +103,8 @@ def _play(
         dark = controller.measure_dark_level(config.blocks.dark_exposures)
         store.write_dark(dark)
         store.annotate(**_devices_on_record(devices), dark_under_light=devices.light_source.is_on())
-        collector = EvidenceCollector(config.sensing.side**2, float(dark.mean()))
+        dark_level = float(dark.mean())
+        collector = EvidenceCollector(config.sensing.side**2, dark_level)
         with ExitStack() as ending:
             writer = StoreWriter(store, patience_s=_patience_s(config))
             ending.callback(writer.close)
@@ -117,7 +118,9 @@ def _play(
                     observer.on_block(readings)
 
             controller.play(
-                schedule, lambda readings: prove_alignment(readings, plan.noise), (writer.put, collector.add, show)
+                schedule,
+                lambda readings: prove_alignment(readings, plan.noise, dark_level),
+                (writer.put, collector.add, show),
             )
     return _conclude(config, collector, live, sample, store)
 

@@ -10,6 +10,7 @@ from time import perf_counter
 
 from acquisition.acquisition_file import example_dry_run, load_acquisition
 from acquisition.config import AcquisitionConfig
+from acquisition.sensing_plan import SensingPlan
 from benchmarks.row import Row
 
 WANTED_BYTES = 1.5e9
@@ -46,9 +47,9 @@ def _run(run: Path) -> tuple[int, float, int]:
     exposures = 0
     started = perf_counter()
 
-    def count(plan: object) -> None:
+    def count(plan: SensingPlan) -> None:
         nonlocal exposures
-        exposures = plan.schedule.n_exposures  # type: ignore[attr-defined]
+        exposures = plan.schedule.n_exposures
 
     acquire(large_dry_run(run), observer=Observer(on_plan=count))
     return _peak_bytes(), perf_counter() - started, exposures

@@ -73,10 +73,11 @@ def rehearse(
             PictureRenderer(dmd_region(config)).render if render is None else render,
         )
         dark = controller.measure_dark_level(config.blocks.dark_exposures)
-        collector = EvidenceCollector(config.sensing.side**2, float(dark.mean()))
+        dark_level = float(dark.mean())
+        collector = EvidenceCollector(config.sensing.side**2, dark_level)
         controller.play(
             plan.schedule if schedule is None else schedule,
-            (lambda readings: prove_alignment(readings, plan.noise)) if prove else (lambda readings: None),
+            (lambda readings: prove_alignment(readings, plan.noise, dark_level)) if prove else (lambda readings: None),
             (collector.add, taken.append),
         )
     return collector.snapshot(), taken

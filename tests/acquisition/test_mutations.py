@@ -1,8 +1,8 @@
 """Errors a programmer could make between a pattern and the mirrors: none of them goes unnoticed.
 
-Each mutation changes what is asked of the renderer, the bytes it gives, the region it renders into, or the schedule that
-readings are filed by; never the bench, which decodes the bytes with its own code. Each is tried under every flip and
-rotation, and the nets that catch it under all of them are named beside it.
+Each mutation changes what is asked of the renderer, the bytes it gives, the region it renders into, or the schedule
+that readings are filed by; never the bench, which decodes the bytes with its own code. Each is tried under every flip
+and rotation, and the nets that catch it under all of them are named beside it.
 """
 
 from __future__ import annotations
@@ -217,21 +217,21 @@ def padding_before_the_row(pictures: Pictures, region: Region) -> Pictures:
 
 
 PACKING: Final = (
-    Mutation("bit 0 leftmost", {"border"}, shown=bit_0_leftmost),
-    Mutation("bytes swapped in words of 16 bits", {"border"}, shown=words_of_another_byte_order("u2")),
-    Mutation("bytes swapped in words of 32 bits", {"border"}, shown=words_of_another_byte_order("u4")),
-    Mutation("bits inverted", {"border"}, shown=bits_inverted),
-    Mutation("bottom row first", {"border"}, shown=bottom_row_first),
-    Mutation("rightmost mirror first", {"border"}, shown=rightmost_mirror_first),
+    Mutation("bit 0 leftmost", {"image", "border"}, shown=bit_0_leftmost),
+    Mutation("bytes swapped in words of 16 bits", {"image", "border"}, shown=words_of_another_byte_order("u2")),
+    Mutation("bytes swapped in words of 32 bits", {"too dim", "border"}, shown=words_of_another_byte_order("u4")),
+    Mutation("bits inverted", {"alignment", "border"}, shown=bits_inverted),
+    Mutation("bottom row first", {"image", "border"}, shown=bottom_row_first),
+    Mutation("rightmost mirror first", {"image", "border"}, shown=rightmost_mirror_first),
     Mutation("one byte a mirror", {"driver"}, shown=one_byte_a_mirror),
-    Mutation("one byte a mirror, taken for packed", {"guards"}, shown=one_byte_a_mirror_taken_for_packed),
-    Mutation("columns packed instead of rows", {"border"}, shown=columns_packed_instead_of_rows),
+    Mutation("one byte a mirror, taken for packed", {"too dim"}, shown=one_byte_a_mirror_taken_for_packed),
+    Mutation("columns packed instead of rows", {"too dim", "border"}, shown=columns_packed_instead_of_rows),
     Mutation("rows without their padding", {"driver"}, shown=rows_without_padding, dmd="1080p"),
-    Mutation("rows 240 bytes apart instead of 256", {"border"}, shown=rows_this_far_apart(240), dmd="1080p"),
-    Mutation("rows one byte too close", {"border"}, shown=rows_this_far_apart(255), dmd="1080p"),
-    Mutation("rows one byte too far apart", {"border"}, shown=rows_this_far_apart(257), dmd="1080p"),
-    Mutation("rows one byte too close, XGA", {"border"}, shown=rows_this_far_apart(127)),
-    Mutation("padding before the row", {"border"}, shown=padding_before_the_row, dmd="1080p"),
+    Mutation("rows 240 bytes apart instead of 256", {"too dim", "border"}, shown=rows_this_far_apart(240), dmd="1080p"),
+    Mutation("rows one byte too close", {"too dim", "border"}, shown=rows_this_far_apart(255), dmd="1080p"),
+    Mutation("rows one byte too far apart", {"too dim", "border"}, shown=rows_this_far_apart(257), dmd="1080p"),
+    Mutation("rows one byte too close, XGA", {"image", "border"}, shown=rows_this_far_apart(127)),
+    Mutation("padding before the row", {"too dim", "border"}, shown=padding_before_the_row, dmd="1080p"),
 )
 
 
@@ -239,7 +239,7 @@ PACKING: Final = (
 
 
 def in_pairs(indices: Indices) -> NDArray[np.bool_]:
-    return indices != 0
+    return np.not_equal(indices, 0)
 
 
 def later(by: int) -> Callable[[Indices, Signs], tuple[Indices, Signs]]:
@@ -352,10 +352,7 @@ def filed_by(change: Callable[[Bank], dict[str, Any]]) -> Callable[[Schedule], S
     """Readings filed by banks with changed fields, while the banks as planned are displayed."""
 
     def filed(schedule: Schedule) -> Schedule:
-        banks = tuple(
-            BankThatShows(**{**fields_of(bank), **change(bank), "other": bank})  # type: ignore[arg-type]
-            for bank in schedule.banks
-        )
+        banks = tuple(BankThatShows(**{**fields_of(bank), **change(bank), "other": bank}) for bank in schedule.banks)
         blocks = tuple(replace(block, bank=banks[block.bank.number]) for block in schedule.blocks)
         return replace(schedule, banks=banks, blocks=blocks)
 
@@ -389,9 +386,9 @@ def one_section(block: Block) -> int:
 
 
 ORDER: Final = (
-    Mutation("pictures one too late", {"guards"}, asked=later(1)),
-    Mutation("pictures one too early", {"guards"}, asked=later(-1)),
-    Mutation("pictures two too late", {"guards"}, asked=later(2)),
+    Mutation("pictures one too late", {"alignment"}, asked=later(1)),
+    Mutation("pictures one too early", {"alignment"}, asked=later(-1)),
+    Mutation("pictures two too late", {"alignment"}, asked=later(2)),
     Mutation("neighbouring pairs exchanged", {"image"}, asked=pairs_as(neighbours_exchanged)),
     Mutation("pairs one too late, guards in place", {"image"}, asked=pairs_as(lambda n: np.roll(np.arange(n), 1))),
     Mutation("pairs in reverse order", {"image"}, asked=pairs_as(lambda n: np.arange(n)[::-1])),
@@ -421,9 +418,9 @@ ORDER: Final = (
         {"image"},
         filed=filed_by(lambda bank: {"coefficients": np.roll(bank.coefficients, -1)}),
     ),
-    Mutation("second passes one picture too late", {"guards"}, filed=second_passes_displaced(lambda block: 1)),
-    Mutation("second passes one pair too late", {"guards"}, filed=second_passes_displaced(lambda block: 2)),
-    Mutation("second passes one section too late", {"guards"}, filed=second_passes_displaced(one_section)),
+    Mutation("second passes one picture too late", {"alignment"}, filed=second_passes_displaced(lambda block: 1)),
+    Mutation("second passes one pair too late", {"alignment"}, filed=second_passes_displaced(lambda block: 2)),
+    Mutation("second passes one section too late", {"alignment"}, filed=second_passes_displaced(one_section)),
 )
 
 
@@ -498,9 +495,9 @@ def flipped_again(*, vertical: bool = False, horizontal: bool = False) -> Callab
 
 
 SIGN: Final = (
-    Mutation("H+ and H- exchanged", {"guards"}, asked=sign_of_every_picture),
+    Mutation("H+ and H- exchanged", {"alignment"}, asked=sign_of_every_picture),
     Mutation("H+ and H- exchanged in pairs only", {"image"}, asked=sign_of_pairs_only),
-    Mutation("H+ and H- exchanged in guards only", {"guards"}, asked=sign_of_guards_only),
+    Mutation("H+ and H- exchanged in guards only", {"alignment"}, asked=sign_of_guards_only),
     Mutation("sign of row u = 5", {"image"}, asked=sign_of_row_5),
     Mutation("sign of column v = 2", {"image"}, asked=sign_of_column_2),
     Mutation("sign of one pattern", {"image"}, asked=sign_of_one_pattern),
@@ -515,12 +512,12 @@ ORIENTATION: Final = (
     Mutation("a half turn more", {"image"}, placed=turned_by(180)),
 )
 REGION: Final = (
-    Mutation("one mirror too low", {"border", "image"}, placed=moved_by(1, 0)),
-    Mutation("one mirror too high", {"border", "image"}, placed=moved_by(-1, 0)),
-    Mutation("one mirror too far right", {"border", "image"}, placed=moved_by(0, 1)),
-    Mutation("one mirror too far left", {"border", "image"}, placed=moved_by(0, -1)),
-    Mutation("top and left exchanged", {"border", "guards"}, placed=lambda r: replace(r, top=r.left, left=r.top)),
-    Mutation("one mirror a pixel too many", {"border", "image"}, placed=magnified_by(1)),
+    Mutation("one mirror too low", {"image", "border"}, placed=moved_by(1, 0)),
+    Mutation("one mirror too high", {"image", "border"}, placed=moved_by(-1, 0)),
+    Mutation("one mirror too far right", {"image", "border"}, placed=moved_by(0, 1)),
+    Mutation("one mirror too far left", {"image", "border"}, placed=moved_by(0, -1)),
+    Mutation("top and left exchanged", {"too dim", "border"}, placed=lambda r: replace(r, top=r.left, left=r.top)),
+    Mutation("one mirror a pixel too many", {"image", "border"}, placed=magnified_by(1)),
     Mutation("one mirror a pixel too few", {"image"}, placed=magnified_by(-1)),
     Mutation("pixel rows repeated as a whole", {"image"}, shown=rows_repeated_as_a_whole),
     Mutation("last mirror row dark", {"image"}, shown=last_row_dark),
