@@ -7,8 +7,8 @@ business. Whatever ends a run, the order is the same: light off, projection halt
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,13 +73,10 @@ class Controller:
 
     def measure_dark_level(self, n_exposures: int) -> NDArray[np.float64]:
         """Readings float64 [n_exposures] under dark pictures with the light off."""
-        self._devices.light_source.off()
         dark_pictures = np.zeros(n_exposures, dtype=np.int64), np.full(n_exposures, -1, dtype=np.int8)
-        bank = self._load(*dark_pictures)
-        try:
-            return self._burst(bank, 0, n_exposures - 1).bucket_values
-        finally:
-            self._devices.projector.free(bank)
+        with self._loaded(*dark_pictures) as bank:
+            burst, _ = self._burst(bank, 0, n_exposures - 1)
+        return burst.bucket_values
 
     def play(
         self,
@@ -98,12 +95,7 @@ class Controller:
         for block in schedule.blocks:
             blocks_of_bank.setdefault(block.bank.number, []).append(block)
         for bank in schedule.banks:
-            loaded = self._load(*bank.pictures)
-            with ExitStack() as ending:  # the last one registered comes first, and each comes whatever the others raise
-                ending.callback(self._devices.projector.free, loaded)
-                ending.callback(self._devices.detector.disarm)
-                ending.callback(self._devices.projector.halt)
-                ending.callback(light.off)
+            with self._loaded(*bank.pictures) as loaded:
                 light.on()
                 for block in blocks_of_bank[bank.number]:
                     readings = self._play_block(loaded, block)
@@ -111,11 +103,24 @@ class Controller:
                     for consume in consumers:
                         consume(readings)
 
-    def _load(self, indices: NDArray[np.int64], signs: NDArray[np.int8]) -> int:
-        """Render pictures and load them into a new bank; returns the bank's id."""
+    @contextmanager
+    def _loaded(self, indices: NDArray[np.int64], signs: NDArray[np.int8]) -> Iterator[int]:
+        """A new bank's id, its pictures loaded in the dark; afterwards, and after every error, all is off again."""
+        devices = self._devices
+        devices.light_source.off()
+        bank = devices.projector.allocate(len(indices))
+        with ExitStack() as ending:  # the last one registered comes first, and each comes whatever the others raise
+            ending.callback(devices.projector.free, bank)
+            ending.callback(devices.detector.disarm)
+            ending.callback(devices.projector.halt)
+            ending.callback(devices.light_source.off)
+            self._load(bank, indices, signs)
+            yield bank
+
+    def _load(self, bank: int, indices: NDArray[np.int64], signs: NDArray[np.int8]) -> None:
+        """Render pictures and load them, chunk by chunk; set the bank's timing."""
         projector = self._devices.projector
         info = projector.info
-        bank = projector.allocate(len(indices))
         picture_bytes = info.mirrors_height * info.row_bytes
         chunk = min(len(indices), max(1, UPLOAD_CHUNK_BYTES // picture_bytes))
         buffer = np.zeros((chunk, info.mirrors_height, info.row_bytes), dtype=np.uint8)
@@ -124,19 +129,18 @@ class Controller:
             pictures = self._render(indices[some], signs[some], buffer[: len(indices[some])])
             projector.load(bank, first, pictures)
         self.accepted_timing = projector.set_timing(bank, self._timing)
-        return bank
 
     def _play_block(self, loaded: int, block: Block) -> Readings:
-        start_us = self._devices.clock_us() - self._started_us
-        burst = self._burst(loaded, block.first_picture, block.last_picture)
-        return file_readings(block, burst, start_us, self._picture_time_us)
+        burst, start_us = self._burst(loaded, block.first_picture, block.last_picture)
+        return file_readings(block, burst, start_us, self._timing_in_use.picture_time_us)
 
-    def _burst(self, bank: int, first: int, last: int) -> Burst:
-        """One projection start, one detector burst, n exposures out, n readings in."""
-        projector, detector = self._devices.projector, self._devices.detector
+    def _burst(self, bank: int, first: int, last: int) -> tuple[Burst, float]:
+        """One projection start, one detector burst, n exposures out, n readings in; and the start's time in µs."""
+        projector, detector, timing = self._devices.projector, self._devices.detector, self._timing_in_use
         n_exposures = last - first + 1
-        timeout_s = self._timeouts.burst_s(n_exposures, self._picture_time_us)
-        detector.arm(n_exposures, self._timing.illumination_time_us)
+        timeout_s = self._timeouts.burst_s(n_exposures, timing.picture_time_us)
+        detector.arm(n_exposures, timing.illumination_time_us)
+        start_us = self._devices.clock_us() - self._started_us  # arming takes its time before it
         projector.start(bank, first, last)
         burst = detector.read(n_exposures, timeout_s)
         self._wait_until_idle(timeout_s)
@@ -147,7 +151,7 @@ class Controller:
                 "readings cannot be told apart. Check that the camera is triggered by the DMD only, once per picture"
             )
         detector.disarm()
-        return burst
+        return burst, start_us
 
     def _wait_until_idle(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
@@ -160,9 +164,9 @@ class Controller:
             time.sleep(0.0005)
 
     @property
-    def _picture_time_us(self) -> float:
-        timing = self._timing if self.accepted_timing is None else self.accepted_timing
-        return float(timing.picture_time_us)
+    def _timing_in_use(self) -> Timing:
+        """What the device accepted, once it was asked."""
+        return self._timing if self.accepted_timing is None else self.accepted_timing
 
 
 def check_projector(info: ProjectorInfo, chip: DmdType, largest_bank_pictures: int) -> None:

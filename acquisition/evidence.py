@@ -6,10 +6,10 @@ import threading
 from dataclasses import dataclass
 
 import numpy as np
-from models.statistics import CoefficientStatistics
 from numpy.typing import NDArray
 
 from acquisition.readings import Readings
+from models.statistics import CoefficientStatistics
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ def draw_result(
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     n = config.sensing.side
     peak = float(reconstruction.image.max() if sample is None else sample.max()) or 1.0
@@ -42,7 +43,7 @@ def draw_result(
         axis.set_title("Sample on the simulated stage")
         _label_pixels(axis)
     shown = axes[0].imshow(reconstruction.image, cmap="gray", vmin=0, vmax=peak, interpolation="nearest")
-    quality = f"forecast {reconstruction.forecast_psnr(peak):.1f} dB"
+    quality = f"linear forecast {reconstruction.forecast_psnr(peak):.1f} dB"
     if sample is not None:
         quality = f"{psnr(sample, reconstruction.image, peak):.1f} dB, {quality}"
     axes[0].set_title(f"Reconstruction, PSNR {quality}")
@@ -54,7 +55,7 @@ def draw_result(
     axes[1].set_title(f"{evidence.n_pairs:,} measured pairs")
     axes[1].set_xlabel("horizontal sequency (sign changes)")
     axes[1].set_ylabel("vertical sequency (sign changes)")
-    figure.colorbar(spent, ax=axes[1], shrink=0.8, label="pairs M per coefficient")
+    figure.colorbar(spent, ax=axes[1], shrink=0.8, label="pairs M per coefficient", ticks=MaxNLocator(integer=True))
     stage = "simulated devices" if config.simulated else config.sample.name
     figure.suptitle(
         f"Hadascope, {stage}: {n}×{n}, α = {config.sensing.alpha:g}, S = {config.sensing.repeats}, "

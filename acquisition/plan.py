@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from models.wiener import forecast_mse
 from numpy.typing import NDArray
 
 from acquisition.config import AcquisitionConfig
 from acquisition.run_store import BYTES_PER_PAIR
 from acquisition.schedule import GUARD_PICTURES
 from acquisition.sensing_plan import SensingPlan
+from models.wiener import forecast_mse
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,12 @@ from typing import Any, Self
 
 import numpy as np
 import zarr
-from models.statistics import CoefficientStatistics
 from numpy.typing import NDArray
 from zarr.errors import GroupNotFoundError
 
 from acquisition.readings import Readings
 from acquisition.schedule import GUARD_PICTURES, Schedule
+from models.statistics import CoefficientStatistics
 
 LAYOUT_VERSION = 1
 COMMIT_FIELDS = ("pairs", "guards", "pass", "start_us", "saturated", "checksum")

@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
+from acquisition.config import AcquisitionConfig, ImagePrior, LearnedMask
+from acquisition.problems import AcquisitionFileError, Problem
+from acquisition.schedule import Schedule, ScheduleLimitError, ScheduleLimits, make_schedule
 from models.draws import bernoulli_draw, systematic_draw
 from models.masks import (
     MaskError,
@@ -20,11 +25,6 @@ from models.masks import (
 )
 from models.noise import NoiseModel
 from models.priors import Prior, power_law_prior, prior_from_images
-from numpy.typing import NDArray
-
-from acquisition.config import AcquisitionConfig, ImagePrior, LearnedMask
-from acquisition.problems import AcquisitionFileError, Problem
-from acquisition.schedule import Schedule, ScheduleLimitError, ScheduleLimits, make_schedule
 
 
 @dataclass(frozen=True)

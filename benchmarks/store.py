@@ -1,4 +1,4 @@
-"""How fast readings reach the disk, whole chunks with their commit records, beside plain NumPy files of the same bytes."""
+"""How fast readings reach the disk, whole chunks and their commit records, beside NumPy files of the same bytes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def rows() -> list[Row]:
             index=block.coefficients,
             plus=np.round(rng.normal(8e5, 1e3, PAIRS)),
             minus=np.round(rng.normal(8e5, 1e3, PAIRS)),
-            time_us=200.0 * np.arange(PAIRS),
+            time_us=200.0 * np.arange(PAIRS, dtype=np.float64),
             guards=np.round(rng.normal(8e5, 1e3, (block.n_guards, GUARD_PICTURES))),
         )
         for block in schedule.blocks
