@@ -25,17 +25,14 @@ def systematic_draw(mask: NDArray[np.float64], repeats: int, seed: int) -> NDArr
     wanted = repeats * np.asarray(mask, dtype=np.float64)
     wanted[0] = 0.0
     whole = np.floor(wanted)
-    counts = whole.astype(np.int32)
-    # Only fractions take part, so that no rounding in the sums can add a pair where S·P is whole, 0 or S.
-    order = rng.permutation(np.flatnonzero(wanted > whole))
-    if not len(order):
-        return counts
+    order = rng.permutation(len(wanted))
     ends = np.cumsum((wanted - whole)[order])
     total = round(float(ends[-1]))
     short = ends[-1] - np.floor(ends[-1])
     lowest, highest = (0.0, 1.0 - short) if total <= ends[-1] else (1.0 - short, 1.0)
+    # At the upper end of its range the start rounds to one point too many, which even a coefficient of P = 0 could get.
     points = np.minimum(np.floor(ends + rng.uniform(lowest, highest)), total)
-    points[-1] = total
+    counts = whole.astype(np.int32)
     counts[order] += np.diff(points, prepend=0.0).astype(np.int32)
     return counts
 

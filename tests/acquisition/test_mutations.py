@@ -159,8 +159,13 @@ def bits_of(pictures: Pictures, region: Region) -> Pictures:
     return np.unpackbits(pictures, axis=2)[:, :, : region.mirrors_width]
 
 
+TURNED_BYTE: Final = np.packbits(
+    np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1), axis=1, bitorder="little"
+)
+
+
 def bit_0_leftmost(pictures: Pictures, region: Region) -> Pictures:
-    return np.packbits(np.unpackbits(pictures, axis=2), axis=2, bitorder="little")
+    return TURNED_BYTE[:, 0].take(pictures)
 
 
 def words_of_another_byte_order(dtype: str) -> Callable[[Pictures, Region], Pictures]:
@@ -176,7 +181,7 @@ def bottom_row_first(pictures: Pictures, region: Region) -> Pictures:
 
 
 def rightmost_mirror_first(pictures: Pictures, region: Region) -> Pictures:
-    return np.packbits(bits_of(pictures, region)[:, :, ::-1], axis=2)
+    return TURNED_BYTE[:, 0].take(pictures[:, :, ::-1])
 
 
 def one_byte_a_mirror(pictures: Pictures, region: Region) -> Pictures:

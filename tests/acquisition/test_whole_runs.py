@@ -174,7 +174,7 @@ def test_interrupted_runs_are_marked_and_stay_readable(tmp_path: Path) -> None:
 def test_a_block_that_cannot_be_proven_ends_the_run_and_is_not_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(readings: Readings, _: object) -> None:
+    def refuse(readings: Readings, *_: object) -> None:
         if readings.block_number == 1:
             raise AlignmentError("a trigger was lost")
 

@@ -90,7 +90,7 @@ def test_a_bernoulli_draw_spends_a_random_total() -> None:
 def test_a_start_at_the_edge_of_its_range_still_leaves_whole_counts_alone(
     edge: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There, rounding in the running sums decides; it must not draw a coefficient of P = 0, coefficient 0 least of all."""
+    """There, rounding in the running sums decides; it must not draw a coefficient of P = 0, least of all the first."""
     seeded = np.random.default_rng
 
     class EdgeGenerator:
@@ -111,3 +111,10 @@ def test_a_start_at_the_edge_of_its_range_still_leaves_whole_counts_alone(
         assert not counts[mask == 0].any()
         assert set(counts.tolist()) <= {0, 1}
         assert abs(int(counts.sum()) - mask.sum()) <= 0.5 + 1e-6
+
+
+def test_two_unequal_coefficients_share_one_pair_as_their_probabilities_say() -> None:
+    """So few that the random order alone would give each of them half."""
+    counts = np.array([systematic_draw(np.array([1.0, 0.2, 0.8]), 1, seed) for seed in range(2000)])
+    assert (counts.sum(axis=1) == 1).all()
+    assert counts[:, 1].mean() == pytest.approx(0.2, abs=5 * 0.4 / np.sqrt(2000))

@@ -38,7 +38,7 @@ ALPHAS = st.floats(0.01, 1.0)
 
 def total_sequency(n: int) -> NDArray[np.int64]:
     changes = np.count_nonzero(np.diff(hadamard(n), axis=1), axis=1)
-    return np.add.outer(changes, changes).ravel()
+    return np.asarray(np.add.outer(changes, changes), dtype=np.int64).ravel()
 
 
 def falling_prior(n_coefficients: int, seed: int = 0) -> Mask:
@@ -201,6 +201,15 @@ def test_water_filling_obeys_its_closed_form() -> None:
     np.testing.assert_allclose(levels, levels.mean(), rtol=1e-9)
     assert (noise / prior[1:][counts < 1e-6] >= levels.mean() * (1 - 1e-9)).all()
     assert (repeats + noise / prior[1:][counts > repeats - 1e-6] <= levels.mean() * (1 + 1e-9)).all()
+
+
+@pytest.mark.parametrize("name", ALLOCATIONS)
+@pytest.mark.parametrize("alpha", [0.1, 0.5, 1.0])
+def test_the_budget_is_spent_however_wide_the_prior_spans(name: str, alpha: float) -> None:
+    prior = np.geomspace(1e60, 1e-30, 64)
+    mask = ALLOCATIONS[name](prior, alpha, 8, 1e5)
+    assert mask.mean() == pytest.approx(alpha, rel=1e-9)
+    assert (np.diff(mask) <= 1e-12).all()
 
 
 def expected_error(probabilities: Mask, lam: Mask, noise: float, repeats: int) -> float:

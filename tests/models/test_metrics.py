@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from models.metrics import ConstantImageError, min_max_psnr, psnr, ssim
@@ -42,8 +43,8 @@ def test_min_max_psnr_stretches_both_images() -> None:
 
 @pytest.mark.parametrize(("truth", "image", "name"), [(np.ones((4, 4)), IMAGE, "truth"), (TRUTH, TRUTH * 0, "image")])
 def test_an_image_without_contrast_cannot_be_stretched(
-    truth: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-    image: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+    truth: NDArray[np.float64],
+    image: NDArray[np.float64],
     name: str,
 ) -> None:
     with pytest.raises(ConstantImageError, match=f"the {name} is"):
@@ -55,8 +56,8 @@ def test_ssim_is_the_formula_of_2004() -> None:
     data_range = 40.0
 
     def local_mean(
-        values: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-    ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        values: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
         return np.asarray(gaussian_filter(values, 1.5, truncate=3.5))
 
     mean_x, mean_y = local_mean(TRUTH), local_mean(IMAGE)

@@ -15,7 +15,7 @@ NOISE = NoiseModel(gain=2.5, variance=40.0)
 
 def dense_coefficients(image: NDArray[np.float64]) -> NDArray[np.float64]:
     n = len(image)
-    return (hadamard(n) @ image @ hadamard(n)).ravel()
+    return np.asarray(hadamard(n) @ image @ hadamard(n), dtype=np.float64).ravel()
 
 
 def test_the_variances_of_both_exposures_add() -> None:
@@ -99,7 +99,9 @@ def test_the_generator_decides_the_noise() -> None:
     assert (draws[0] != draws[2]).all()
 
 
-@pytest.mark.parametrize(("gain", "variance"), [(0.0, 1.0), (-1.0, 1.0), (1.0, -0.1), (float("nan"), 1.0), (1.0, float("nan"))])
+@pytest.mark.parametrize(
+    ("gain", "variance"), [(0.0, 1.0), (-1.0, 1.0), (1.0, -0.1), (float("nan"), 1.0), (1.0, float("nan"))]
+)
 def test_noise_that_no_detector_has_is_refused(gain: float, variance: float) -> None:
     with pytest.raises(ValueError, match="a > 0 and b ≥ 0"):
         NoiseModel(gain, variance)

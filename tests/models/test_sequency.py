@@ -13,7 +13,7 @@ SIDES = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 
 
 def sign_changes(n: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    return np.count_nonzero(np.diff(hadamard(n), axis=1), axis=1)
+    return np.asarray(np.count_nonzero(np.diff(hadamard(n), axis=1), axis=1), dtype=np.int64)
 
 
 @pytest.mark.parametrize("n", SIDES)
