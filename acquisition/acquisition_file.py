@@ -28,7 +28,7 @@ def load_acquisition(path: Path) -> AcquisitionConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise AcquisitionFileError(str(path), [Problem("(file)", str(error), "a readable UTF-8 text file")]) from error
     try:
-        document = yaml.safe_load(text)
+        document = yaml.load(text, _UniqueKeyLoader)
     except yaml.YAMLError as error:
         raise AcquisitionFileError(
             str(path), [Problem("(file)", " ".join(str(error).split()), "valid YAML")]
@@ -84,6 +84,8 @@ def _problem(document: Any, detail: _ErrorDetail) -> Problem:
             near = difflib.get_close_matches(str(keys[-1]), allowed, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             return Problem(path, f"an unknown key{hint}", ", ".join(allowed))
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return Problem(path, _shown(detail["input"]), f"a mapping of {', '.join(_keys_below(section, keys[-1]))}")
         case "union_tag_invalid":
             return Problem(f"{path}.kind", _shown(detail["ctx"]["tag"]), str(detail["ctx"]["expected_tags"]))
         case "union_tag_not_found":
@@ -142,6 +144,13 @@ def _kinds(section: type[BaseModel] | None, key: str | int) -> str:
     return ", ".join(f"'{_kind(model)}'" for model in _models(section.model_fields[str(key)].annotation))
 
 
+def _keys_below(section: type[BaseModel] | None, key: str | int) -> list[str]:
+    """The keys that the section under ``key`` may have."""
+    if section is None or key not in section.model_fields:
+        return ["keys"]
+    return sorted({name for model in _models(section.model_fields[str(key)].annotation) for name in model.model_fields})
+
+
 def _description(section: type[BaseModel] | None, key: str | int) -> str:
     field = None if section is None else section.model_fields.get(str(key))
     return "a value" if field is None or field.description is None else f"a value — {field.description}"
@@ -155,3 +164,18 @@ def _allowed(message: str) -> str:
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "…"
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error; the standard's loader lets the last one win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' stands twice", key_node.start_mark
+                )
+            seen.add(key if isinstance(key, str) else None)
+        return super().construct_mapping(node, deep)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -131,21 +134,39 @@ def _acquire(config: AcquisitionConfig, *, overwrite: bool) -> None:
     from acquisition.console import watched_acquisition
 
     try:
-        watched_acquisition(config, overwrite=overwrite)
+        with _termination_as_interrupt():
+            watched_acquisition(config, overwrite=overwrite)
     except KeyboardInterrupt:
-        typer.echo("interrupted: the light is off; every committed block is kept", err=True)
+        typer.echo("interrupted: the devices are let go of, every committed block is kept", err=True)
         raise typer.Exit(INTERRUPTED) from None
 
 
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Let a request to terminate end a run as Ctrl-C does: light off first, not at once."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    names = [name for name in ("SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
 def _load(file: Path | None, sample: Path | None, output: Path | None) -> AcquisitionConfig:
-    from acquisition.acquisition_file import example_dry_run, load_acquisition
+    from acquisition.acquisition_file import example_dry_run, load_acquisition, validate_acquisition
 
     config = load_acquisition(example_dry_run() if file is None else file)
+    document = config.model_dump(mode="json")
     if sample is not None:
-        config = config.replace(sample=config.sample.model_copy(update={"image": sample, "name": sample.name}))
+        document["sample"].update(image=str(sample), name=sample.name)
     if output is not None:
-        config = config.replace(output=config.output.model_copy(update={"run": output, "picture": None}))
-    return config
+        document["output"].update(run=str(output), picture=None)
+    return validate_acquisition(document, source="the command line")
 
 
 if __name__ == "__main__":

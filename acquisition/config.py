@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from acquisition.problems import InconsistentFileError, Problem
 from devices.dmd_types import DMD_TYPES, DmdType
 
+SMALLEST_GENERATED_SIDE = 8
+
 DmdName = Literal["xga", "1080p", "wuxga", "wqxga"]
 
 
@@ -21,7 +23,7 @@ def quantity(description: str, unit: str, default: Any = ..., **limits: Any) -> 
 class Section(BaseModel):
     """A part of the acquisition file: immutable, and closed against unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, revalidate_instances="always")
 
 
 class Sample(Section):
@@ -30,7 +32,8 @@ class Sample(Section):
     name: str = quantity("Name of the sample, kept with the run", "text", "unnamed sample")
     notes: str = quantity("Anything worth keeping with the run: stain, medium, passage", "text", "")
     image: Path | None = quantity(
-        "TIFF or PNG put on the simulated stage; none: a generated fluorescence sample. Real stages ignore it",
+        "TIFF or PNG put on the simulated stage (relative paths: from the working folder); none: a generated sample. "
+        "Real stages ignore it",
         "path",
         None,
     )
@@ -47,6 +50,13 @@ class Sample(Section):
         "detector units",
         None,
         gt=0,
+    )
+
+    expected_background: float = quantity(
+        "Expected light per exposure that does not depend on the mirrors, B (simulated stages know it)",
+        "detector units",
+        0.0,
+        ge=0,
     )
 
 
@@ -78,7 +88,11 @@ class LearnedMask(Section):
     """Probabilities P* from a file."""
 
     kind: Literal["learned"] = quantity("Kind of mask", "text")
-    file: Path = quantity("NumPy file (.npy) of n² probabilities in natural (Sylvester) order, mean α", "path")
+    file: Path = quantity(
+        "NumPy file (.npy) of n² probabilities in natural (Sylvester) order, mean α (relative paths: from the working "
+        "folder)",
+        "path",
+    )
 
 
 class WaterFillingMask(Section):
@@ -232,8 +246,8 @@ class SimulatedDetector(Section):
         "text",
         "direct",
     )
-    width_px: int = quantity("Sensor width", "px", 8, ge=1, le=4096)
-    height_px: int = quantity("Sensor height", "px", 8, ge=1, le=4096)
+    width_px: int = quantity("Sensor width", "px", 16, ge=1, le=4096)
+    height_px: int = quantity("Sensor height", "px", 16, ge=1, le=4096)
     bytes_per_px: Literal[1, 2, 4] = quantity("Bytes of one pixel", "bytes", 2)
     offset_per_px: float = quantity("Camera offset of one pixel", "detector units", 0.0, ge=0)
     frame_metadata: bool = quantity("Read frame numbers and times with every frame", "yes/no", False)
@@ -314,7 +328,9 @@ class ImagePrior(Section):
 
     kind: Literal["images"] = quantity("Kind of prior", "text")
     file: Path = quantity(
-        "NumPy file (.npy) of images [K, n, n]; only their shape matters, not their brightness", "path"
+        "NumPy file (.npy) of images [K, n, n], each brought to the sample's total light (relative paths: from "
+        "the working folder)",
+        "path",
     )
 
 
@@ -331,7 +347,7 @@ class Reconstruction(Section):
     )
     prior: Prior = quantity("Prior of the Wiener reconstruction", "1", PowerLawPrior(kind="power-law"))
     tv_weight: float = quantity(
-        "Strength of total-variation denoising, in standard deviations of the noise; 0: none", "1", 1.0, ge=0
+        "Strength of total-variation denoising, in standard deviations of the noise; 0: none", "1", 0.6, ge=0
     )
     refresh_s: float = quantity("Shortest time between two live images", "s", 0.1, ge=0)
 
@@ -374,19 +390,37 @@ class AcquisitionConfig(Section):
         return self.dmd_type.memory_pictures if stated is None else stated
 
     @property
+    def expected_background(self) -> float:
+        """B per exposure that is to be expected, detector units."""
+        if not self.simulated:
+            return self.sample.expected_background
+        return self.bench.background_photoelectrons * self.bench_gain
+
+    @property
+    def bench_gain(self) -> float:
+        """True gain a of the simulated detector."""
+        return self.noise.gain if self.bench.gain is None else self.bench.gain
+
+    @property
     def simulated(self) -> bool:
         """True where a stand-in takes part; every file the run writes says so."""
         return self.devices.projector.kind == "simulated"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        problems = [*_region_problems(self), *_timing_problems(self), *_device_problems(self)]
+        problems = [
+            *_region_problems(self),
+            *_timing_problems(self),
+            *_device_problems(self),
+            *_sample_problems(self),
+            *_output_problems(self),
+        ]
         if problems:
             raise InconsistentFileError(problems)
         return self
 
     def replace(self, **sections: Any) -> Self:
-        """A copy with other sections, validated again. Raises pydantic.ValidationError."""
+        """A copy with other sections, all of it validated again. Raises pydantic.ValidationError."""
         return type(self).model_validate({**dict(self), **sections})
 
 
@@ -442,6 +476,23 @@ def _timing_problems(config: AcquisitionConfig) -> list[Problem]:
             f"at least {shortest_us} µs, the shortest picture time of {config.dmd_type.name}",
         )
     ]
+
+
+def _sample_problems(config: AcquisitionConfig) -> list[Problem]:
+    if not config.simulated or config.sample.image is not None or config.sensing.side >= SMALLEST_GENERATED_SIDE:
+        return []
+    allowed = f"{SMALLEST_GENERATED_SIDE} or more for the generated sample, or an image of your own in sample.image"
+    return [Problem("sensing.side", str(config.sensing.side), allowed)]
+
+
+def _output_problems(config: AcquisitionConfig) -> list[Problem]:
+    run, picture = config.output.run, config.output.picture
+    problems = []
+    if not run.name or run.suffix.lower() == ".png":
+        problems.append(Problem("output.run", f"'{run}'", "a folder to make, such as run.zarr"))
+    if picture is not None and picture.suffix.lower() != ".png":
+        problems.append(Problem("output.picture", f"'{picture}'", "a file to write that ends in .png"))
+    return problems
 
 
 def _device_problems(config: AcquisitionConfig) -> list[Problem]:

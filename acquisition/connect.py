@@ -65,9 +65,7 @@ def sample_on_stage(config: AcquisitionConfig) -> NDArray[np.float64] | None:
         from sim_devices.sample import fluorescent_cells
 
         image = fluorescent_cells(n, seed=config.bench.seed)
-    return np.asarray(
-        image * (config.bench.photoelectrons_per_px * _bench_gain(config) / image.mean()), dtype=np.float64
-    )
+    return np.asarray(image * (config.bench.photoelectrons_per_px * config.bench_gain / image.mean()), dtype=np.float64)
 
 
 def _connect_real(config: AcquisitionConfig, stack: ExitStack) -> ConnectedDevices:
@@ -123,7 +121,7 @@ def _connect_simulated(config: AcquisitionConfig, sample: NDArray[np.float64], s
         region.flip_horizontal,
         region.rotation_deg,
     )
-    gain = _bench_gain(config)
+    gain = config.bench_gain
     settings = BenchSettings(
         gain=gain,
         variance=config.noise.variance if config.bench.variance is None else config.bench.variance,
@@ -192,7 +190,3 @@ def _micromanager_detector(core: Any, config: MicroManagerDetector | SimulatedDe
             frame_metadata=config.frame_metadata,
         )
     return MicroManagerDriver(core, settings)
-
-
-def _bench_gain(config: AcquisitionConfig) -> float:
-    return config.noise.gain if config.bench.gain is None else config.bench.gain

@@ -17,6 +17,7 @@ from rich.progress import (
 from rich.table import Table
 
 from acquisition.config import AcquisitionConfig
+from acquisition.integrity import FALSE_ALARMS_PER_BLOCK
 from acquisition.live import LiveImage
 from acquisition.plan import PlanSummary
 from acquisition.readings import Readings
@@ -55,10 +56,30 @@ def print_plan(config: AcquisitionConfig, summary: PlanSummary) -> None:
         ("disk", f"{summary.disk_bytes / 1e6:.1f} MB at most"),
         ("dose", dose),
         ("forecast PSNR", forecast),
+        ("alignment", _alignment(summary.false_alarms)),
+        ("brightest reading", _brightest(summary)),
         ("devices", "simulated" if config.simulated else "real"),
     ):
         table.add_row(what, figure)
     Console().print(table)
+
+
+def _brightest(summary: PlanSummary) -> str:
+    if summary.brightest_reading is None:
+        return "unknown: give sample.expected_total"
+    said = f"{summary.brightest_reading:.4g} detector units"
+    if summary.detector_full_scale is None:
+        return said
+    verdict = "SATURATED" if summary.brightest_reading > summary.detector_full_scale else "within range"
+    return f"{said}, full scale {summary.detector_full_scale:.4g}: {verdict}"
+
+
+def _alignment(false_alarms: float | None) -> str:
+    if false_alarms is None:
+        return "unknown: give sample.expected_total"
+    if false_alarms > FALSE_ALARMS_PER_BLOCK:
+        return f"too dim: {false_alarms:.1e} false alarms a block, the run would be refused"
+    return f"provable, {false_alarms:.1e} false alarms a block"
 
 
 def watched_acquisition(config: AcquisitionConfig, *, overwrite: bool) -> RunResult:
@@ -126,6 +147,7 @@ def print_info(run: StoredRun) -> None:
     )
     table.add_row("blocks", f"{len(run.committed)} of {run.n_blocks} committed")
     table.add_row("pairs", f"{run.n_pairs:,} of {int(run.repeats.sum()):,}")
+    table.add_row("exposures", f"{run.n_exposures:,}" + ("" if run.dose_mj is None else f", dose {run.dose_mj:.4g} mJ"))
     table.add_row("saturated exposures", str(int(run.commits[run.committed, 4].sum())))
     live = run.live_record
     if len(live):

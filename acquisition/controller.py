@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acquisition.connect import ConnectedDevices
+from acquisition.integrity import prove_contiguous
 from acquisition.readings import Readings, file_readings
 from acquisition.schedule import Block, Schedule
 from devices.detector import Burst
@@ -43,11 +44,17 @@ class ProjectionTimeoutError(TimeoutError):
 class RunTimeouts:
     """How long to wait, derived from the picture time.
 
-    A burst of n exposures may take slack·n·picture time + margin_s before it is given up.
+    A burst of n exposures may take slack·n·picture time + margin_s before it is given up. A frame too many is waited
+    for during one picture time + readout_s.
     """
 
     slack: float = 2.0
     margin_s: float = 5.0
+    readout_s: float = 0.002
+
+    def surplus_s(self, picture_time_us: float) -> float:
+        """How long to wait for a frame too many, s: it may still be read out when the last picture has ended."""
+        return picture_time_us * 1e-6 + self.readout_s
 
     def burst_s(self, n_exposures: int, picture_time_us: float) -> float:
         """Time-out of one burst in s."""
@@ -143,7 +150,9 @@ class Controller:
         start_us = self._devices.clock_us() - self._started_us  # arming takes its time before it
         projector.start(bank, first, last)
         burst = detector.read(n_exposures, timeout_s)
+        prove_contiguous(burst.frame_numbers)
         self._wait_until_idle(timeout_s)
+        time.sleep(self._timeouts.surplus_s(timing.picture_time_us))
         surplus = detector.surplus_frames()
         if surplus:
             raise SurplusFramesError(

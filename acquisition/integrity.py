@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from acquisition.readings import Readings
 from acquisition.schedule import GUARD_BRIGHT, GUARD_PICTURES
@@ -15,6 +16,10 @@ FALSE_ALARMS_PER_BLOCK = 1e-6
 
 class AlignmentError(RuntimeError):
     """A guard does not read its code: readings and pictures of the block may be shifted against each other."""
+
+
+class FrameNumberError(RuntimeError):
+    """The camera's own count of its frames has a gap or a repetition."""
 
 
 class GuardsTooDimError(RuntimeError):
@@ -47,7 +52,7 @@ def prove_alignment(readings: Readings, noise: NoiseModel, dark_level: float = 0
             f"block {readings.block_number}: the sample's total light reads {light:.4g} detector units per exposure, "
             f"and its {len(excess)} guards would raise {false_alarms:.1e} false alarms (at most "
             f"{FALSE_ALARMS_PER_BLOCK:.0e} allowed). Nothing was recorded from this block: open the shutter, raise the "
-            "light or the illumination time, or correct noise.gain and noise.variance"
+            "light or the illumination time, or correct noise.gain and noise.variance" + _saturation_remark(readings)
         )
     if len(wrong):
         guard = int(wrong[0])
@@ -56,7 +61,30 @@ def prove_alignment(readings: Readings, noise: NoiseModel, dark_level: float = 0
             f"{np.array2string(readings.guards[guard], precision=0)}, expected bright = dark + {light:.4g} in order "
             f"{''.join('B' if bright else 'D' for bright in GUARD_BRIGHT)}; a trigger was lost, doubled or late. "
             "Nothing was recorded from this block: check the trigger cable and the trigger mode, or lengthen the "
-            "picture time"
+            "picture time" + _saturation_remark(readings)
+        )
+
+
+def _saturation_remark(readings: Readings) -> str:
+    if not readings.saturated:
+        return ""
+    return (
+        f". {readings.saturated} of its exposures saturated the detector, which alone can be the cause: lower the "
+        "light, or spread it over more pixels"
+    )
+
+
+def prove_contiguous(frame_numbers: NDArray[np.int64] | None) -> None:
+    """Raise FrameNumberError unless a burst's frame numbers, where the camera gives them, count up by one."""
+    if frame_numbers is None:
+        return
+    gaps = np.flatnonzero(np.diff(frame_numbers) != 1)
+    if len(gaps):
+        at = int(gaps[0])
+        raise FrameNumberError(
+            f"frame number {frame_numbers[at]} is followed by {frame_numbers[at + 1]} at exposure {at + 1} of the "
+            f"block, and the count is broken {len(gaps)} times in all. Frames were lost or doubled, nothing was recorded "
+            "from this block: lengthen the picture time, or enlarge the camera's buffer"
         )
 
 

@@ -15,9 +15,10 @@ from acquisition.evidence import Evidence, EvidenceCollector
 from acquisition.readings import Readings
 from acquisition.reconstruction import Reconstruction, reconstruct
 from acquisition.schedule import GUARD_PICTURES
+from models.priors import Prior
 
 
-def warm_up(config: AcquisitionConfig) -> None:
+def warm_up(config: AcquisitionConfig, image_prior: Prior | None) -> None:
     """Reconstruct made-up evidence once, so that the first image under light does not wait for libraries to load."""
     n_coefficients = config.sensing.side**2
     rng = np.random.default_rng(0)
@@ -26,7 +27,7 @@ def warm_up(config: AcquisitionConfig) -> None:
     dark = np.zeros((1, GUARD_PICTURES))
     collector = EvidenceCollector(n_coefficients, dark_level=0.0)
     collector.add(Readings(0, 1, 0.0, index, plus, minus, index.astype(np.float64), dark))
-    reconstruct(collector.snapshot(), config)
+    reconstruct(collector.snapshot(), config, image_prior)
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,14 @@ class LivePipeline:
         self,
         collector: EvidenceCollector,
         config: AcquisitionConfig,
+        image_prior: Prior | None = None,
         *,
         on_image: Callable[[LiveImage], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._collector = collector
         self._config = config
+        self._image_prior = image_prior
         self._on_image = on_image
         self._clock = clock
         self._started = clock()
@@ -102,7 +105,7 @@ class LivePipeline:
             self.failure = error
 
     def _show(self, evidence: Evidence, newest_at: float) -> None:
-        reconstruction = reconstruct(evidence, self._config)
+        reconstruction = reconstruct(evidence, self._config, self._image_prior)
         now = self._clock()
         self.newest = LiveImage(reconstruction, now - self._started, evidence.n_pairs, now - newest_at)
         self._record.append((self.newest.time_s, evidence.n_pairs, self.newest.age_s, reconstruction.forecast_mse))

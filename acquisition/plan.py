@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acquisition.config import AcquisitionConfig
+from acquisition.integrity import guard_false_alarm
 from acquisition.run_store import BYTES_PER_PAIR
 from acquisition.schedule import GUARD_PICTURES
 from acquisition.sensing_plan import SensingPlan
@@ -19,10 +20,11 @@ from models.wiener import forecast_mse
 class PlanSummary:
     """The figures of an acquisition before it happens.
 
-    pairs, exposures (guard_exposures among them), banks, blocks: counts; light_s: time with the light on; upload_s:
+    pairs, exposures (guard_exposures among them), banks, blocks: counts; light_s: exposures × picture time; upload_s:
     time to load the DMD; arming_s: time to arm the detector; pictures: rendered in all; largest_bank_pictures: most
     pictures in the DMD at once; disk_bytes: uncompressed; dose_mj: exposures × illumination time × power, None where
-    the power is unknown; forecast_psnr: dB under the prior, None where the sample's expected light is unknown.
+    the power is unknown. None where the expected light is unknown: forecast_psnr, dB under the prior; false_alarms, of
+    the worst block's guards; brightest_reading, T + B and the camera's offset. detector_full_scale: None on real ones.
     """
 
     pairs: int
@@ -39,6 +41,9 @@ class PlanSummary:
     disk_bytes: int
     dose_mj: float | None
     forecast_psnr: float | None
+    false_alarms: float | None
+    brightest_reading: float | None
+    detector_full_scale: float | None
 
     @property
     def duration_s(self) -> float:
@@ -70,6 +75,9 @@ def summarize(config: AcquisitionConfig, plan: SensingPlan, sample: NDArray[np.f
         disk_bytes=run_bytes(plan),
         dose_mj=None if power_mw is None else illuminated_s * power_mw,
         forecast_psnr=_forecast_psnr(config, plan, sample),
+        false_alarms=expected_false_alarms(plan),
+        brightest_reading=_brightest_reading(config, plan),
+        detector_full_scale=_full_scale(config),
     )
 
 
@@ -80,6 +88,34 @@ def run_bytes(plan: SensingPlan) -> int:
     return len(schedule.blocks) * block_bytes + len(schedule.repeats) * (8 + 4 + 20 + 16)
 
 
+def expected_false_alarms(plan: SensingPlan) -> float | None:
+    """False alarms of the guards of the worst block under the expected light; None where that is unknown."""
+    if plan.expected_total is None:
+        return None
+    sizes = {(block.n_pairs, block.n_guards) for block in plan.schedule.blocks}
+    return max(
+        n_guards * guard_false_alarm(plan.expected_total, plan.expected_background, plan.noise, n_pairs, n_guards)
+        for n_pairs, n_guards in sizes
+    )
+
+
+def _brightest_reading(config: AcquisitionConfig, plan: SensingPlan) -> float | None:
+    """What the detector holds under a bright picture, its offset included."""
+    if plan.expected_total is None:
+        return None
+    detector = config.devices.detector
+    pixels = detector.width_px * detector.height_px if detector.kind == "simulated" else 0
+    return plan.expected_total + plan.expected_background + detector.offset_per_px * pixels
+
+
+def _full_scale(config: AcquisitionConfig) -> float | None:
+    """Most that all pixels of a simulated detector hold; a real one is known only when it is connected."""
+    detector = config.devices.detector
+    if detector.kind != "simulated":
+        return None
+    return float(detector.width_px * detector.height_px * (2 ** (8 * detector.bytes_per_px) - 1))
+
+
 def _forecast_psnr(config: AcquisitionConfig, plan: SensingPlan, sample: NDArray[np.float64] | None) -> float | None:
     if plan.expected_total is None:
         return None
@@ -87,7 +123,7 @@ def _forecast_psnr(config: AcquisitionConfig, plan: SensingPlan, sample: NDArray
     if peak is None:
         return None
     repeats = plan.schedule.repeats
-    pair_variance = plan.noise.pair_variance(plan.expected_total)
+    pair_variance = plan.noise.pair_variance(plan.expected_total, plan.expected_background)
     variance = np.full(len(repeats), np.inf)
     variance[repeats > 0] = pair_variance / repeats[repeats > 0]
     variance[0] = pair_variance / plan.schedule.n_pairs

@@ -8,9 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acquisition.config import AcquisitionConfig
-from acquisition.evidence import Evidence
-from acquisition.sensing_plan import planning_prior
-from models.estimators import difference, light_ratio, pair_ratio_bias
+from acquisition.evidence import FEWEST_FOR_A_SLOPE, Evidence
+from models.estimators import (
+    difference,
+    light_ratio,
+    pair_ratio,
+    pair_ratio_bias,
+    pair_ratio_variance,
+    total_from_pairs,
+)
 from models.noise import NoiseModel
 from models.priors import Prior, fit_power_law
 from models.total_variation import denoise
@@ -48,10 +54,16 @@ class Reconstruction:
         return float(10 * np.log10(data_range**2 / self.forecast_mse)) if self.forecast_mse > 0 else float("inf")
 
 
-def reconstruct(evidence: Evidence, config: AcquisitionConfig) -> Reconstruction:
-    """Reconstruct the newest image from the evidence, as the acquisition file asks."""
+def reconstruct(evidence: Evidence, config: AcquisitionConfig, image_prior: Prior | None = None) -> Reconstruction:
+    """Reconstruct the newest image from the evidence, as the acquisition file asks.
+
+    image_prior: prior from images at unit total light; None: a power law, fitted to the evidence.
+    """
     estimate = estimate_coefficients(evidence, config)
-    prior = reconstruction_prior(estimate, config)
+    if image_prior is None:
+        prior = fit_power_law(estimate.coefficients, estimate.variance, config.sensing.side, estimate.total)
+    else:
+        prior = image_prior.scaled(estimate.total)
     wiener = wiener_image(estimate.coefficients, estimate.variance, prior)
     image = wiener
     if config.reconstruction.tv_weight > 0:
@@ -66,38 +78,54 @@ def reconstruct(evidence: Evidence, config: AcquisitionConfig) -> Reconstruction
 
 
 def estimate_coefficients(evidence: Evidence, config: AcquisitionConfig) -> Estimate:
-    """Coefficients and their variances from the evidence.
+    """Coefficients and their variances from the evidence, by the acquisition file's estimator.
 
-    difference: the mean of y+ - y-, variance (a(T + 2B) + 2b)/M with T the mean corrected pair sum.
-    pair-ratio (DESIGN §5.7): T̂·Σ(y+ - y-)/L with L = Σ(y+ + y- - 2 dark), or L = the smoothed pair sums where the
-    ratio's bias 2b/(M T²) would exceed 1 %; variance T̂²(a(L + 2BM) + 2bM)/L². Entry 0 is T̂, which every pair measures.
+    difference: the mean of y+ - y-, variance (a(T + 2B) + 2b)/M; entry 0 is the mean dark-corrected pair sum, which
+    every pair measures. pair-ratio: see _ratio_estimate; entry 0 is the total at the start of the run.
     """
-    statistics = evidence.statistics
     noise = NoiseModel(config.noise.gain, config.noise.variance)
-    background = max(evidence.background, 0.0)
-    taken = statistics.count > 0
-    count = statistics.count[taken].astype(np.float64)
-    variance = np.full(len(statistics.count), np.inf)
-    mean_total = float(evidence.smoothed_sums.sum() / count.sum())
     if config.reconstruction.estimator == "difference":
-        total = mean_total
-        coefficients = difference(statistics, total)
-        variance[taken] = noise.pair_variance(total, background) / count
-    else:
-        total = evidence.reference_total
-        light = statistics.sum_total - 2 * evidence.lit_dark_level * statistics.count
-        biased = pair_ratio_bias(statistics.count, mean_total, noise) > LARGEST_PAIR_RATIO_BIAS
-        light[biased] = evidence.smoothed_sums[biased]
-        coefficients = light_ratio(statistics, light, total)
-        light = light[taken]
-        pair_noise = noise.gain * (light + 2 * background * count) + 2 * noise.variance * count
-        variance[taken] = total**2 * pair_noise / light**2
-    variance[0] = noise.pair_variance(mean_total, background) / count.sum()
+        return _difference_estimate(evidence, noise)
+    return _ratio_estimate(evidence, noise)
+
+
+def _difference_estimate(evidence: Evidence, noise: NoiseModel) -> Estimate:
+    statistics = evidence.statistics
+    total = total_from_pairs(statistics, evidence.lit_dark_level)
+    pair_variance = noise.pair_variance(max(total, 0.0), max(evidence.background, 0.0))
+    variance = np.full(len(statistics.count), np.inf)
+    taken = statistics.count > 0
+    variance[taken] = pair_variance / statistics.count[taken]
+    variance[0] = pair_variance / evidence.n_pairs
+    return Estimate(difference(statistics, total), variance, total)
+
+
+def _ratio_estimate(evidence: Evidence, noise: NoiseModel) -> Estimate:
+    """T̂·Σ(y+ - y-)/L with L = Σ(y+ + y- - 2 dark), or L = the smoothed pair sums where the ratio's bias 2b/(M T²)
+    would exceed 1 % (DESIGN §5.7).
+
+    At the mean light L/M of its pairs a coefficient has the variance of DESIGN §5.7 (the smoothed one that of the plain
+    difference), scaled to T̂ and divided by M.
+    """
+    statistics, total = evidence.statistics, evidence.reference_total
+    background = max(evidence.background, 0.0)
+    mean_total = max(total_from_pairs(statistics, evidence.lit_dark_level), 0.0)
+    biased = pair_ratio_bias(statistics.count, mean_total, noise) > LARGEST_PAIR_RATIO_BIAS
+    coefficients = np.where(
+        biased,
+        light_ratio(statistics, evidence.smoothed_sums, total),
+        pair_ratio(statistics, total, evidence.lit_dark_level),
+    )
+    taken = statistics.count > 0
+    count = statistics.count[taken]
+    light = evidence.smoothed_sums[taken] / count
+    at_this_light = np.where(biased[taken], 0.0, coefficients[taken] * light / total)
+    at_this_light = np.clip(at_this_light, -np.abs(light), np.abs(light))
+    pair_variance = pair_ratio_variance(at_this_light, light, noise, background)
+    variance = np.full(len(statistics.count), np.inf)
+    variance[taken] = pair_variance * (total / light) ** 2 / count
+    coefficients[0] = total
+    # The end of a straight line through K sums has four times the variance of their mean.
+    ends = 4 if evidence.reference_pairs >= FEWEST_FOR_A_SLOPE else 1
+    variance[0] = ends * noise.pair_variance(mean_total, background) / evidence.reference_pairs
     return Estimate(coefficients, variance, total)
-
-
-def reconstruction_prior(estimate: Estimate, config: AcquisitionConfig) -> Prior:
-    """The Wiener image's prior: from images where the file names some, else a power law fitted to the estimate."""
-    if config.reconstruction.prior.kind == "images":
-        return planning_prior(config, estimate.total)
-    return fit_power_law(estimate.coefficients, estimate.variance, config.sensing.side, estimate.total)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import platform
-import shutil
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,14 +17,14 @@ from numpy.typing import NDArray
 from acquisition.config import AcquisitionConfig
 from acquisition.connect import ConnectedDevices, connected_devices, sample_on_stage
 from acquisition.controller import Controller, check_projector
-from acquisition.evidence import EvidenceCollector
+from acquisition.evidence import Evidence, EvidenceCollector, detector_dark_level
 from acquisition.integrity import prove_alignment
 from acquisition.live import LiveImage, LivePipeline, warm_up
 from acquisition.picture import draw_result
-from acquisition.plan import run_bytes
+from acquisition.preflight import check_light, check_output
 from acquisition.readings import Readings
 from acquisition.reconstruction import Reconstruction, reconstruct
-from acquisition.run_store import DiskFullError, OutputExistsError, RunState, RunStore
+from acquisition.run_store import RunState, RunStore
 from acquisition.sensing_plan import SensingPlan, plan_sensing
 from acquisition.store_writer import StoreWriter
 from devices.projector import Timing
@@ -61,97 +59,133 @@ class Observer:
     on_image: Callable[[LiveImage], None] | None = None
 
 
+@dataclass(frozen=True)
+class _Played:
+    """What was read and seen until the last block."""
+
+    evidence: Evidence
+    live_record: NDArray[np.float64]
+    warnings: tuple[str, ...]
+
+
 def acquire(config: AcquisitionConfig, *, overwrite: bool = False, observer: Observer | None = None) -> RunResult:
     """Play an acquisition from its file to its image.
 
-    Before any device is touched: the plan is made, the output is checked. Whatever ends the run, the light goes off,
-    the devices are freed, and the run is marked with its true state; every committed block stays readable. Raises
-    AcquisitionFileError, SampleImageError, OutputExistsError, DiskFullError, and what devices raise.
+    Before any device is touched the plan is made, and output and light are checked; before anything is written or
+    overwritten the devices are connected and checked. Whatever ends the run, the light goes off, the devices are freed,
+    and the run is marked with its true state; every committed block stays readable. Raises AcquisitionFileError,
+    SampleImageError, GuardsTooDimError, OutputExistsError, NotARunError, DiskFullError, and what devices raise.
     """
     observer = Observer() if observer is None else observer
     sample = sample_on_stage(config)
     plan = plan_sensing(config, sample)
     if observer.on_plan is not None:
         observer.on_plan(plan)
-    _check_output(config, plan, overwrite=overwrite)
-    store = RunStore.create(config.output.run, plan.schedule, plan.mask, _facts_of(config), overwrite=overwrite)
+    check_light(plan)
+    check_output(config, plan, overwrite=overwrite)
     with ExitStack() as ending:
-        ending.callback(store.close)
-        try:
-            result = _play(config, plan, sample, store, observer)
-        except BaseException as error:
-            state = RunState.STOPPED if isinstance(error, KeyboardInterrupt) else RunState.FAILED
-            _mark(store, error, state)
-            raise
-        store.annotate(state=RunState.FINISHED, ended=_now())
-    return result
+        with connected_devices(config, sample) as devices:
+            largest_bank = max(bank.n_pictures for bank in plan.schedule.banks)
+            check_projector(devices.projector.info, config.dmd_type, largest_bank)
+            store = RunStore.create(
+                config.output.run,
+                plan.schedule,
+                plan.mask,
+                _facts_of(config),
+                image_prior=plan.image_prior,
+                overwrite=overwrite,
+            )
+            ending.callback(store.close)
+            ending.enter_context(_marked(store))
+            played = _play(config, plan, devices, store, observer)
+        return _conclude(config, plan, played, sample, store)
 
 
 def _play(
-    config: AcquisitionConfig,
-    plan: SensingPlan,
-    sample: NDArray[np.float64] | None,
-    store: RunStore,
-    observer: Observer,
-) -> RunResult:
-    schedule = plan.schedule
+    config: AcquisitionConfig, plan: SensingPlan, devices: ConnectedDevices, store: RunStore, observer: Observer
+) -> _Played:
     timing = Timing(config.timing.picture_time_us, config.timing.illumination_time_us)
-    with connected_devices(config, sample) as devices:
-        chip = config.dmd_type
-        check_projector(devices.projector.info, chip, max(bank.n_pictures for bank in schedule.banks))
-        controller = Controller(devices, timing, PictureRenderer(dmd_region(config)).render)
-        dark = controller.measure_dark_level(config.blocks.dark_exposures)
-        store.write_dark(dark)
-        store.annotate(**_devices_on_record(devices), dark_under_light=devices.light_source.is_on())
-        dark_level = float(dark.mean())
-        collector = EvidenceCollector(config.sensing.side**2, dark_level)
-        with ExitStack() as ending:
-            writer = StoreWriter(store, patience_s=_patience_s(config))
-            ending.callback(writer.close)
-            warm_up(config)
-            live = LivePipeline(collector, config, on_image=observer.on_image)
-            ending.callback(live.close)
+    controller = Controller(devices, timing, PictureRenderer(dmd_region(config)).render)
+    dark = controller.measure_dark_level(config.blocks.dark_exposures)
+    dark_under_light = devices.light_source.is_on()
+    store.write_dark(dark)
+    store.annotate(dark_under_light=dark_under_light, **_on_record(devices, controller))
+    dark_level = detector_dark_level(dark, dark_under_light)
+    collector = EvidenceCollector(config.sensing.side**2, dark_level)
+    warm_up(config, plan.image_prior)
+    with ExitStack() as ending:
+        writer = StoreWriter(store, patience_s=_patience_s(config))
+        ending.callback(writer.close)
+        live = LivePipeline(collector, config, plan.image_prior, on_image=observer.on_image)
+        ending.callback(live.close)
 
-            def show(readings: Readings) -> None:
-                live.notify()
-                if observer.on_block is not None:
-                    observer.on_block(readings)
+        def show(readings: Readings) -> None:
+            live.notify()
+            if observer.on_block is not None:
+                observer.on_block(readings)
 
-            controller.play(
-                schedule,
-                lambda readings: prove_alignment(readings, plan.noise, dark_level),
-                (writer.put, collector.add, show),
-            )
-    return _conclude(config, collector, live, sample, store)
+        controller.play(
+            plan.schedule,
+            lambda readings: prove_alignment(readings, plan.noise, dark_level),
+            (writer.put, collector.add, show),
+        )
+    evidence = collector.snapshot()
+    return _Played(evidence, live.record, tuple(_warnings(evidence, live.failure, dark_under_light)))
 
 
 def _conclude(
     config: AcquisitionConfig,
-    collector: EvidenceCollector,
-    live: LivePipeline,
+    plan: SensingPlan,
+    played: _Played,
     sample: NDArray[np.float64] | None,
     store: RunStore,
 ) -> RunResult:
-    evidence = collector.snapshot()
-    reconstruction = reconstruct(evidence, config)
-    warnings = () if live.failure is None else (f"the live view ended early: {live.failure!r}",)
+    """The image, and all that can be said only at the end; the light is off and the devices are free."""
+    evidence = played.evidence
+    reconstruction = reconstruct(evidence, config, plan.image_prior)
     store.write_statistics(evidence.statistics)
     store.write_image("wiener", reconstruction.wiener)
     store.write_image("image", reconstruction.image)
-    store.write_live_record(live.record)
+    store.write_live_record(played.live_record)
     if sample is not None:
         store.write_image("sample", sample)
+    warnings = list(played.warnings)
+    try:
+        draw_result(config.output.picture_path, reconstruction, evidence, config, sample)
+    except Exception as error:  # a picture that cannot be drawn does not make a measured run a failed one
+        warnings.append(f"the picture could not be drawn: {error!r}; `hadascope reconstruct` draws it again")
     store.annotate(
-        warnings=list(warnings),
+        state=RunState.FINISHED,
+        ended=_now(),
+        warnings=warnings,
         reference_total=evidence.reference_total,
         dark_level=evidence.dark_level,
         lit_dark_level=evidence.lit_dark_level,
         forecast_mse=reconstruction.forecast_mse,
     )
-    picture = config.output.picture_path
-    draw_result(picture, reconstruction, evidence, config, sample)
-    true_psnr = None if sample is None else psnr(sample, reconstruction.image, float(sample.max()))
-    return RunResult(config.output.run, picture, reconstruction, true_psnr, live.record, warnings)
+    return RunResult(
+        run=config.output.run,
+        picture=config.output.picture_path,
+        reconstruction=reconstruction,
+        psnr=None if sample is None else psnr(sample, reconstruction.image, float(sample.max())),
+        live_record=played.live_record,
+        warnings=tuple(warnings),
+    )
+
+
+def _warnings(evidence: Evidence, live_failure: Exception | None, dark_under_light: bool) -> Iterator[str]:
+    if evidence.saturated:
+        yield (
+            f"{evidence.saturated} exposures saturated the detector and read too little: lower the light, or spread it "
+            "over more pixels"
+        )
+    if dark_under_light:
+        yield (
+            "the light cannot be switched off: the detector's dark level was not measured but taken from its stated "
+            "offset, and what dark pictures read beyond it counts as background"
+        )
+    if live_failure is not None:
+        yield f"the live view ended early: {live_failure!r}"
 
 
 def dmd_region(config: AcquisitionConfig) -> Region:
@@ -171,27 +205,6 @@ def dmd_region(config: AcquisitionConfig) -> Region:
     )
 
 
-def _check_output(config: AcquisitionConfig, plan: SensingPlan, *, overwrite: bool) -> None:
-    run, picture = config.output.run, config.output.picture_path
-    if picture.exists() and not overwrite:
-        raise OutputExistsError(
-            errno.EEXIST,
-            "the picture exists and is never overwritten unasked: choose another one, or add --overwrite",
-            str(picture),
-        )
-    needed = run_bytes(plan)
-    there = run.absolute().parent
-    while not there.exists():
-        there = there.parent
-    free = shutil.disk_usage(there).free
-    if free < needed:
-        raise DiskFullError(
-            errno.ENOSPC,
-            f"the run takes up to {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free: make room, or write elsewhere",
-            str(run),
-        )
-
-
 def _facts_of(config: AcquisitionConfig) -> dict[str, Any]:
     return {
         "state": RunState.RUNNING,
@@ -202,14 +215,15 @@ def _facts_of(config: AcquisitionConfig) -> dict[str, Any]:
     }
 
 
-def _devices_on_record(devices: ConnectedDevices) -> dict[str, Any]:
-    return {
-        "devices": {
-            "projector": asdict(devices.projector.info),
-            "detector": asdict(devices.detector.info),
-            "light_source": asdict(devices.light_source.info),
-        }
+def _on_record(devices: ConnectedDevices, controller: Controller) -> dict[str, Any]:
+    """What the devices say of themselves, and the timing they accepted."""
+    described = {
+        "projector": asdict(devices.projector.info),
+        "detector": asdict(devices.detector.info),
+        "light_source": asdict(devices.light_source.info),
     }
+    accepted = controller.accepted_timing
+    return {"devices": described, "accepted_timing": None if accepted is None else asdict(accepted)}
 
 
 def _patience_s(config: AcquisitionConfig) -> float | None:
@@ -217,12 +231,18 @@ def _patience_s(config: AcquisitionConfig) -> float | None:
     return None if config.simulated and config.bench.pace < 1 else 0.0
 
 
-def _mark(store: RunStore, error: BaseException, state: RunState) -> None:
-    """Mark the run with how it ended; where even that cannot be written, the error that ended it matters more."""
+@contextmanager
+def _marked(store: RunStore) -> Iterator[None]:
+    """Mark the run with how it ended where it does not finish; the error that ended it goes on."""
     try:
-        store.annotate(state=state, ended=_now(), cause=f"{type(error).__name__}: {error}")
-    except OSError as mark_error:
-        error.add_note(f"the run could not be marked as {state}: {mark_error}")
+        yield
+    except BaseException as error:
+        state = RunState.STOPPED if isinstance(error, KeyboardInterrupt) else RunState.FAILED
+        try:
+            store.annotate(state=state, ended=_now(), cause=f"{type(error).__name__}: {error}".rstrip(": "))
+        except OSError as unmarked:
+            error.add_note(f"the run could not be marked as {state}: {unmarked}")
+        raise
 
 
 def _now() -> str:

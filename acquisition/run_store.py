@@ -6,7 +6,8 @@ Layout (blocks × longest block, one chunk a block)::
     readings/guards                           [blocks, guards, 5]
     readings/commits                          [blocks, 6]            written last: what is not committed does not count
     dark                                      [exposures]            readings with the light off
-    schedule/mask, schedule/repeats           [N]
+    schedule/mask, repeats                    [N]
+    schedule/prior_mean, prior_variance       [N]                    where the prior came from images
     statistics/count, mean, variance          [N]                    at the end of the run
     images/…                                  OME-Zarr 0.5           at the end of the run
     live                                      [refreshes, 4]         when each live image was made, and from how much
@@ -32,6 +33,7 @@ from zarr.errors import GroupNotFoundError
 
 from acquisition.readings import Readings
 from acquisition.schedule import GUARD_PICTURES, Schedule
+from models.priors import Prior
 from models.statistics import CoefficientStatistics
 
 LAYOUT_VERSION = 1
@@ -85,15 +87,19 @@ class RunStore:
         mask: NDArray[np.float64],
         attributes: dict[str, Any],
         *,
+        image_prior: Prior | None = None,
         overwrite: bool = False,
     ) -> Self:
         """Make an empty run of the schedule's shape.
 
-        attributes: JSON-able facts of the run (configuration, devices, versions). Raises OutputExistsError where the
+        attributes: JSON-able facts of the run (configuration, devices, versions); image_prior: prior from images at
+        unit total light, kept so that the run can be reconstructed without them. Raises OutputExistsError where the
         path exists and ``overwrite`` is not set, NotARunError where it should overwrite something that is no run, and
         DiskFullError.
         """
-        make_room(path, overwrite=overwrite)
+        check_replaceable(path, overwrite=overwrite)
+        if path.exists():
+            shutil.rmtree(path)
         n_blocks, longest = len(schedule.blocks), schedule.longest_block_pairs
         try:
             group = zarr.create_group(
@@ -121,6 +127,9 @@ class RunStore:
             group.create_group("schedule")
             group.create_array("schedule/mask", data=mask)
             group.create_array("schedule/repeats", data=schedule.repeats)
+            if image_prior is not None:
+                group.create_array("schedule/prior_mean", data=image_prior.mean)
+                group.create_array("schedule/prior_variance", data=image_prior.variance)
         except OSError as error:
             raise _disk_full(path, error) from error
         return cls(path, group, asyncio.new_event_loop())
@@ -156,7 +165,7 @@ class RunStore:
 
     def write_image(self, name: str, image: NDArray[np.float64]) -> None:
         """Write an image [n, n], detector units per exposure, as OME-Zarr 0.5 images/``name``. Raises DiskFullError."""
-        write_image(self.path, name, image)
+        write_image(self.path, name, image, {})
 
     def write_live_record(self, record: NDArray[np.float64]) -> None:
         """Write when each live image was made, float64 [refreshes, 4] (LIVE_FIELDS). Raises DiskFullError."""
@@ -222,7 +231,9 @@ class StoredRun:
 
     @property
     def dark(self) -> NDArray[np.float64]:
-        """Readings with the light off, float64 [exposures]."""
+        """Readings with the light off, float64 [exposures]; empty where the run ended before them."""
+        if "dark" not in self._group:
+            return np.empty(0)
         return np.asarray(_array(self._group, "dark")[:], dtype=np.float64)
 
     @property
@@ -236,6 +247,27 @@ class StoredRun:
         if "live" not in self._group:
             return np.empty((0, len(LIVE_FIELDS)))
         return np.asarray(_array(self._group, "live")[:], dtype=np.float64)
+
+    @property
+    def n_exposures(self) -> int:
+        """Exposures in the committed blocks, guards included."""
+        committed = self.commits[self.committed]
+        return int(2 * committed[:, 0].sum() + GUARD_PICTURES * committed[:, 1].sum())
+
+    @property
+    def dose_mj(self) -> float | None:
+        """Exposures × illumination time × power of the committed blocks, mJ; None where the power is unknown."""
+        power_mw = self.facts["config"]["devices"]["light_source"]["power_mw"]
+        illumination_s = self.facts["config"]["timing"]["illumination_time_us"] * 1e-6
+        return None if power_mw is None else self.n_exposures * illumination_s * power_mw
+
+    @property
+    def image_prior(self) -> Prior | None:
+        """The prior from images that the run was planned with, at unit total light; None for a power law."""
+        if "schedule/prior_mean" not in self._group:
+            return None
+        mean, variance = (np.asarray(_array(self._group, f"schedule/prior_{name}")[:]) for name in ("mean", "variance"))
+        return Prior(mean, variance)
 
     def has_image(self, name: str) -> bool:
         """True where the run holds an image of this name."""
@@ -268,8 +300,8 @@ class StoredRun:
             )
 
 
-def make_room(path: Path, *, overwrite: bool) -> None:
-    """See that nothing stands where a run will be written; a run that stands there goes only with ``overwrite``.
+def check_replaceable(path: Path, *, overwrite: bool) -> None:
+    """Raise unless nothing stands where a run will be written, or a run that may be overwritten.
 
     Raises OutputExistsError, NotARunError.
     """
@@ -282,16 +314,20 @@ def make_room(path: Path, *, overwrite: bool) -> None:
             str(path),
         )
     _open(path, "r")
-    shutil.rmtree(path)
 
 
-def write_image(path: Path, name: str, image: NDArray[np.float64]) -> None:
-    """Write an image [n, n] into a run as OME-Zarr 0.5 images/``name``, replacing it. Raises DiskFullError."""
+def write_image(path: Path, name: str, image: NDArray[np.float64], facts: dict[str, Any]) -> None:
+    """Write an image [n, n] into a run as OME-Zarr 0.5 images/``name``, replacing it, with JSON-able facts of its own.
+
+    Raises DiskFullError.
+    """
     axes = [{"name": axis, "type": "space"} for axis in "yx"]
     level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1.0, 1.0]}]}
     ome = {"version": "0.5", "multiscales": [{"name": name, "axes": axes, "datasets": [level]}]}
     try:
-        group = _open(path, "r+").create_group(f"images/{name}", overwrite=True, attributes={"ome": ome})
+        group = _open(path, "r+").create_group(
+            f"images/{name}", overwrite=True, attributes={"ome": ome, "hadascope": facts}
+        )
         group.create_array("0", data=image, dimension_names=["y", "x"])
     except OSError as error:
         raise _disk_full(path, error) from error

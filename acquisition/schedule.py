@@ -192,20 +192,21 @@ class ScheduleLimits:
 
     def __post_init__(self) -> None:
         smallest = 2 * GUARD_PICTURES + 2
-        if min(self.bank_pictures, self.first_bank_pictures) < smallest:
-            raise ScheduleLimitError(
-                f"banks of {self.first_bank_pictures} to {self.bank_pictures} pictures: a pair between two guards "
-                f"takes {smallest}; give the DMD more memory or enlarge blocks.first_bank_pictures"
-            )
-        if self.block_exposures < smallest:
-            raise ScheduleLimitError(
-                f"blocks of at most {self.block_exposures} exposures: a pair between two guards takes {smallest}; "
-                "lengthen blocks.longest_block_s or shorten timing.picture_time_us"
-            )
+        for found, what, key in (
+            (self.bank_pictures, "half of the DMD's memory holds", "devices.projector.memory_pictures"),
+            (self.first_bank_pictures, "the first bank takes", "blocks.first_bank_pictures"),
+            (self.block_exposures, "a block takes", "blocks.longest_block_s"),
+        ):
+            if found < smallest:
+                raise ScheduleLimitError(key, f"{what} {found} pictures, a pair between two guards takes {smallest}")
 
 
 class ScheduleLimitError(ValueError):
-    """The limits leave no room for one pair between two guards."""
+    """The limits leave no room for one pair between two guards; ``key`` is where the acquisition file sets them."""
+
+    def __init__(self, key: str, text: str) -> None:
+        super().__init__(text)
+        self.key = key
 
 
 def make_schedule(

@@ -29,11 +29,17 @@ from models.priors import Prior, power_law_prior, prior_from_images
 
 @dataclass(frozen=True)
 class SensingPlan:
-    """Mask float64 [N], prior to plan with, expected total light (None: unknown), noise model, and the schedule."""
+    """What is measured, and what that was decided from.
+
+    mask: float64 [N]; prior: to plan with; image_prior: prior from images at unit total light, None for a power law;
+    expected_total: T, None where unknown; expected_background: B.
+    """
 
     mask: NDArray[np.float64]
     prior: Prior
+    image_prior: Prior | None
     expected_total: float | None
+    expected_background: float
     noise: NoiseModel
     schedule: Schedule
 
@@ -50,9 +56,11 @@ def plan_sensing(config: AcquisitionConfig, sample: NDArray[np.float64] | None) 
             "sample.expected_total", "nothing", "the total light, which water-filling weighs the noise against"
         )
     noise = NoiseModel(config.noise.gain, config.noise.variance)
+    image_prior = load_image_prior(config)
     # Where T is unknown only the order of the prior variances counts, and that does not depend on it.
-    prior = planning_prior(config, 1.0 if expected_total is None else expected_total)
-    pair_variance = noise.pair_variance(0.0 if expected_total is None else expected_total)
+    total = 1.0 if expected_total is None else expected_total
+    prior = power_law_prior(config.sensing.side, total) if image_prior is None else image_prior.scaled(total)
+    pair_variance = noise.pair_variance(total, config.expected_background)
     mask = _mask(config, prior, pair_variance)
     draw = bernoulli_draw if config.sensing.draw == "bernoulli" else systematic_draw
     repeats = draw(mask, config.sensing.repeats, config.sensing.seed)
@@ -68,33 +76,32 @@ def plan_sensing(config: AcquisitionConfig, sample: NDArray[np.float64] | None) 
     try:
         limits = schedule_limits(config)
     except ScheduleLimitError as error:
-        raise AcquisitionFileError(
-            "blocks", [Problem("blocks", str(error), "room for a pair between two guards")]
-        ) from error
+        raise _file_error(error.key, str(error), "room for a pair between two guards") from error
     schedule = make_schedule(repeats, prior.variance, limits, config.sensing.seed)
-    return SensingPlan(mask, prior, expected_total, noise, schedule)
+    return SensingPlan(mask, prior, image_prior, expected_total, config.expected_background, noise, schedule)
 
 
-def planning_prior(config: AcquisitionConfig, expected_total: float) -> Prior:
-    """The prior before any reading: from the file's images, else the power law of fluorescence images.
+def load_image_prior(config: AcquisitionConfig) -> Prior | None:
+    """The prior of the file's images at unit total light, None where the prior is a power law.
 
-    Raises AcquisitionFileError where the file cannot be used.
+    Raises AcquisitionFileError where the images cannot be used.
     """
-    prior = config.reconstruction.prior
-    n = config.sensing.side
-    if not isinstance(prior, ImagePrior):
-        return power_law_prior(n, expected_total)
-    images = _load_array(prior.file, "reconstruction.prior.file")
+    if not isinstance(config.reconstruction.prior, ImagePrior):
+        return None
+    n, path = config.sensing.side, config.reconstruction.prior.file
+    images = _load_array(path, "reconstruction.prior.file")
     if images.ndim != 3 or images.shape[1:] != (n, n) or len(images) < 2:
         raise _file_error(
-            "reconstruction.prior.file", f"an array {list(images.shape)}", f"images [K, {n}, {n}], K at least 2"
+            "reconstruction.prior.file", f"{path}: an array {list(images.shape)}", f"images [K, {n}, {n}], K at least 2"
         )
     totals = images.sum(axis=(1, 2))
     if not (np.isfinite(images).all() and (totals > 0).all()):
         raise _file_error(
-            "reconstruction.prior.file", "images with NaN, infinite or no light", "finite images that are not dark"
+            "reconstruction.prior.file",
+            f"{path}: images with NaN, infinite or no light",
+            "finite images that are not dark",
         )
-    return prior_from_images(images * (expected_total / totals)[:, None, None])
+    return prior_from_images(images / totals[:, None, None])
 
 
 def schedule_limits(config: AcquisitionConfig) -> ScheduleLimits:
@@ -144,7 +151,10 @@ def _water_filled(config: AcquisitionConfig, prior: Prior, pair_variance: float)
 
 def _load_array(path: Path, key: str) -> NDArray[np.float64]:
     try:
-        return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.ndarray):
+            raise TypeError("it is an archive of several arrays; save one array with numpy.save")
+        return loaded.astype(np.float64)
     except (OSError, ValueError, TypeError) as error:
         raise _file_error(key, f"{path}: {error}", "a readable NumPy file (.npy) of numbers") from error
 

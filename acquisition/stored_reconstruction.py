@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from acquisition.acquisition_file import validate_acquisition
 from acquisition.config import AcquisitionConfig
-from acquisition.evidence import Evidence, EvidenceCollector
+from acquisition.evidence import Evidence, EvidenceCollector, detector_dark_level
 from acquisition.picture import draw_result
 from acquisition.reconstruction import Reconstruction, reconstruct
 from acquisition.run_store import OutputExistsError, StoredRun, write_image
@@ -46,12 +47,24 @@ def reconstruct_run(
             "the picture exists and is never overwritten unasked: choose another one, or add --overwrite",
             str(picture),
         )
+    if run.has_image("reconstructed") and not overwrite:
+        raise OutputExistsError(
+            errno.EEXIST,
+            "the run has a reconstructed image, which is never overwritten unasked: add --overwrite",
+            str(path / "images" / "reconstructed"),
+        )
     config = stored_config(run, estimator=estimator, tv_weight=tv_weight)
     evidence = stored_evidence(run)
-    reconstruction = reconstruct(evidence, config)
-    write_image(path, "reconstructed", reconstruction.image)
+    reconstruction = reconstruct(evidence, config, run.image_prior)
     sample = run.image("sample") if run.has_image("sample") else None
     draw_result(picture, reconstruction, evidence, config, sample)
+    made_with = {
+        "reconstruction": config.reconstruction.model_dump(mode="json"),
+        "forecast_mse": reconstruction.forecast_mse,
+        "pairs": evidence.n_pairs,
+        "version": version("hadascope"),
+    }
+    write_image(path, "reconstructed", reconstruction.image, made_with)
     return StoredReconstruction(run, evidence, reconstruction, picture)
 
 
@@ -68,7 +81,9 @@ def stored_config(run: StoredRun, *, estimator: str | None = None, tv_weight: fl
 
 def stored_evidence(run: StoredRun) -> Evidence:
     """The sums over a run's committed blocks. Raises NoEvidenceError, CorruptBlockError."""
-    collector = EvidenceCollector(len(run.repeats), float(run.dark.mean()))
+    collector = EvidenceCollector(
+        len(run.repeats), detector_dark_level(run.dark, run.facts.get("dark_under_light", False))
+    )
     for readings in run.blocks():
         collector.add(readings)
     return collector.snapshot()

@@ -48,10 +48,16 @@ def light_ratio(
     return estimate
 
 
-def pair_ratio_variance(coefficient: NDArray[np.float64], total: float, noise: NoiseModel) -> NDArray[np.float64]:
-    """Variance of the pair ratio per pair, aT(1 - ρ²) + 2b(1 + ρ²), ρ = z/T (DESIGN §5.7); coefficient: z [N]."""
+def pair_ratio_variance(
+    coefficient: NDArray[np.float64], total: float | NDArray[np.float64], noise: NoiseModel, background: float = 0.0
+) -> NDArray[np.float64]:
+    """Variance of the pair ratio per pair, aT(1 - ρ²) + (2aB + 2b)(1 + ρ²), ρ = z/T, float64 [N] (DESIGN §5.7).
+
+    coefficient: z [N]; total: T, one value or [N]; background: B. It is the variance of (y+ - y-) - ρ·(y+ + y-).
+    """
     rho_squared = (np.asarray(coefficient, dtype=np.float64) / total) ** 2
-    return noise.gain * total * (1 - rho_squared) + 2 * noise.variance * (1 + rho_squared)
+    dark = 2 * noise.gain * background + 2 * noise.variance
+    return np.asarray(noise.gain * total * (1 - rho_squared) + dark * (1 + rho_squared))
 
 
 def pair_ratio_bias(count: NDArray[np.integer], total: float, noise: NoiseModel) -> NDArray[np.float64]:

@@ -28,7 +28,7 @@ def small_config(**changes: dict[str, Any]) -> AcquisitionConfig:
     """
     document: dict[str, dict[str, Any]] = {
         "sensing": {"side": 8, "alpha": 1.0, "repeats": 1, "mask": {"kind": "uniform"}, "seed": 3},
-        "timing": {"picture_time_us": 100, "illumination_time_us": 100},
+        "timing": {"picture_time_us": 100, "illumination_time_us": 90},
         "dmd_region": {"top": 5, "left": 11, "mirrors_per_px": 2},
         "blocks": {"guard_interval": 16, "longest_block_s": 0.02, "dark_exposures": 8},
         "devices": {

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +123,7 @@ def test_a_file_for_real_devices_is_rehearsed_on_simulated_ones(tmp_path: Path, 
     assert real.returncode == 1
     assert "nothing listens on port 9" in real.stderr
     assert "Traceback" not in real.stderr
-    assert StoredRun(tmp_path / "real.zarr").state is RunState.FAILED
+    assert not (tmp_path / "real.zarr").exists()
 
 
 def test_plan_touches_no_device_and_leaves_nothing(tmp_path: Path, small_file: Path) -> None:
@@ -198,7 +200,11 @@ BAD_VALUES: dict[str, tuple[dict[str, Any], str, str]] = {
         "at most the picture time",
     ),
     "unknown key": ({"timing": {"exposure": 5}}, "timing.exposure", "picture_time_us"),
-    "block": ({"blocks": {"longest_block_s": 0.0005}}, "blocks", "longest_block_s"),
+    "block": ({"blocks": {"longest_block_s": 0.0005}}, "blocks.longest_block_s", "a pair between two guards"),
+    "run": ({"output": {"run": "."}}, "output.run", "a folder to make"),
+    "run as a picture": ({"output": {"run": "run.png"}}, "output.run", "a folder to make"),
+    "picture": ({"output": {"picture": "result.xyz"}}, "output.picture", "ends in .png"),
+    "side of the generated sample": ({"sensing": {"side": 4}}, "sensing.side", "8 or more"),
 }
 
 
@@ -224,9 +230,57 @@ def test_an_output_that_exists_is_refused_and_left_alone(tmp_path: Path, small_f
     assert hadascope(tmp_path, "dry-run", small_file, "--overwrite").returncode == 0
 
 
+def test_overwriting_waits_until_the_devices_answer(tmp_path: Path, small_file: Path) -> None:
+    assert hadascope(tmp_path, "dry-run", small_file).returncode == 0
+    edit(
+        small_file,
+        {
+            "devices": {
+                "projector": {"kind": "alp"},
+                "detector": {"kind": "micro-manager", "port": 9},
+                "light_source": {"kind": "none"},
+            }
+        },
+    )
+    failed = hadascope(tmp_path, "acquire", small_file, "--overwrite")
+    assert failed.returncode == 1
+    assert StoredRun(tmp_path / "run.zarr").state is RunState.FINISHED
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send SIGTERM to another process")
+def test_a_request_to_terminate_ends_a_run_in_order(tmp_path: Path, small_file: Path) -> None:
+    edit(small_file, {"bench": {"pace": 200.0}})
+    command = [sys.executable, "-m", "acquisition.cli", "dry-run", str(small_file)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    running = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    commits = tmp_path / "run.zarr" / "readings" / "commits" / "c"
+    deadline = time.monotonic() + 60
+    while not commits.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGTERM)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "every committed block is kept" in said
+    assert StoredRun(tmp_path / "run.zarr").state is RunState.STOPPED
+
+
 @pytest.mark.parametrize("command", ["info", "reconstruct"])
 def test_what_is_no_run_is_refused(tmp_path: Path, command: str) -> None:
     assert_refusal(hadascope(tmp_path, command, tmp_path), "is no run of Hadascope", "dry-run or acquire")
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path, small_file: Path) -> None:
+    small_file.write_text(
+        small_file.read_text(encoding="utf-8") + "\ntiming: {picture_time_us: 50}\n", encoding="utf-8"
+    )
+    assert_refusal(hadascope(tmp_path, "plan", small_file), "'timing' stands twice")
+
+
+def test_a_section_that_is_none_is_refused_with_what_it_could_hold(tmp_path: Path, small_file: Path) -> None:
+    small_file.write_text(
+        small_file.read_text(encoding="utf-8").replace("timing:", "timing: 5\nwas_timing:"), encoding="utf-8"
+    )
+    assert_refusal(hadascope(tmp_path, "plan", small_file), "timing: found 5; allowed: a mapping of", "picture_time_us")
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:

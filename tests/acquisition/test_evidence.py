@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from acquisition.evidence import EvidenceCollector, NoEvidenceError
+from acquisition.evidence import EvidenceCollector, NoEvidenceError, detector_dark_level
 from acquisition.readings import Readings
 from acquisition.schedule import GUARD_PICTURES, GUARD_SIGNS
 
@@ -71,3 +71,25 @@ def test_a_snapshot_is_not_changed_by_later_blocks() -> None:
 def test_there_is_no_evidence_before_the_first_block() -> None:
     with pytest.raises(NoEvidenceError, match="no block has been accepted"):
         EvidenceCollector(16, 0.0).snapshot()
+
+
+def test_the_reference_is_taken_from_many_pairs_whatever_the_blocks() -> None:
+    rng = np.random.default_rng(3)
+    collector = EvidenceCollector(4096, 0.0)
+    for number in range(60):
+        index = np.arange(1 + 50 * number, 51 + 50 * number)
+        times = np.arange(1e4 * number, 1e4 * (number + 1), 200.0)
+        sums = 1000.0 - 1e-4 * times + rng.normal(0, 30, 50)
+        guards = np.where(GUARD_SIGNS > 0, 1000.0, 0.0) * np.ones((2, GUARD_PICTURES))
+        collector.add(Readings(number, 1, times[0], index, sums / 2, sums / 2, times, guards))
+    evidence = collector.snapshot()
+    assert evidence.reference_pairs == 2000
+    # Four times the variance of the mean of 2000 sums: a standard deviation of 1.3; a single block's would be 8.
+    assert evidence.reference_total == pytest.approx(1000.0, abs=5.0)
+
+
+def test_a_dark_level_measured_under_light_is_not_taken_for_the_detectors_own() -> None:
+    dark = np.array([105.0, 95.0])
+    assert detector_dark_level(dark, under_light=False) == 100.0
+    assert detector_dark_level(dark, under_light=True) == 0.0
+    assert detector_dark_level(np.empty(0), under_light=False) == 0.0

@@ -14,9 +14,11 @@ from scipy.stats import poisson
 from acquisition.integrity import (
     FALSE_ALARMS_PER_BLOCK,
     AlignmentError,
+    FrameNumberError,
     GuardsTooDimError,
     guard_false_alarm,
     prove_alignment,
+    prove_contiguous,
 )
 from acquisition.readings import Readings, file_readings
 from acquisition.schedule import Block, ScheduleLimits, make_schedule
@@ -230,3 +232,14 @@ def test_what_is_counted_as_a_false_alarm_is_what_raises(monkeypatch: pytest.Mon
         assert raised == misses.any()
         outcomes.append(raised)
     assert {True, False} == set(outcomes)
+
+
+@pytest.mark.parametrize("numbers", [[0, 1, 2, 4, 5], [0, 1, 1, 2, 3], [3, 2, 1, 0, -1]])
+def test_frame_numbers_with_a_gap_or_a_repetition_are_refused(numbers: list[int]) -> None:
+    with pytest.raises(FrameNumberError, match="is followed by"):
+        prove_contiguous(np.array(numbers))
+
+
+def test_frame_numbers_that_count_up_or_are_not_given_pass() -> None:
+    prove_contiguous(np.arange(7, 20))
+    prove_contiguous(None)

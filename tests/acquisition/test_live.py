@@ -12,6 +12,7 @@ from acquisition.config import AcquisitionConfig
 from acquisition.evidence import Evidence, EvidenceCollector
 from acquisition.live import LiveImage, LivePipeline, warm_up
 from acquisition.reconstruction import Reconstruction, reconstruct
+from models.priors import Prior
 from tests.acquisition.rehearsal import asymmetric_sample, rehearse, small_config
 from tests.acquisition.test_evidence import block_of
 
@@ -27,7 +28,7 @@ def test_the_newest_state_is_shown_and_states_in_between_are_skipped(
     busy, go_on = threading.Event(), threading.Event()
     seen: list[int] = []
 
-    def slow(evidence: Evidence, config: AcquisitionConfig) -> Reconstruction:
+    def slow(evidence: Evidence, config: AcquisitionConfig, _: Prior | None) -> Reconstruction:
         seen.append(evidence.n_blocks)
         busy.set()
         assert go_on.wait(30)
@@ -100,9 +101,9 @@ def test_closing_leaves_no_thread_and_can_be_repeated(config: AcquisitionConfig)
 
 
 @pytest.mark.parametrize("estimator", ["difference", "pair-ratio"])
-@pytest.mark.parametrize("side", [4, 16])
+@pytest.mark.parametrize("side", [8, 16])
 def test_warming_up_needs_no_evidence(side: int, estimator: str) -> None:
-    warm_up(small_config(sensing={"side": side}, reconstruction={"estimator": estimator, "tv_weight": 1.0}))
+    warm_up(small_config(sensing={"side": side}, reconstruction={"estimator": estimator, "tv_weight": 1.0}), None)
 
 
 def test_images_of_a_growing_run_come_closer_to_the_sample() -> None:

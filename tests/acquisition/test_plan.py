@@ -29,7 +29,7 @@ def test_the_plan_counts_what_the_run_then_does() -> None:
     assert summary.exposures == 2 * pairs + guards
     assert summary.blocks == len(blocks)
     assert summary.light_s == pytest.approx((2 * pairs + guards) * 100e-6)
-    assert summary.dose_mj == pytest.approx((2 * pairs + guards) * 100e-6 * 1.0)
+    assert summary.dose_mj == pytest.approx((2 * pairs + guards) * 90e-6 * 1.0)
 
 
 def test_the_forecast_is_the_formula_under_the_prior() -> None:
@@ -86,3 +86,24 @@ def test_the_same_file_gives_the_same_plan_and_another_seed_another_one() -> Non
     ]
     assert np.array_equal(plans[0], plans[1])
     assert not np.array_equal(plans[0], plans[2])
+
+
+def test_the_plan_foresees_a_sample_that_is_too_dim_and_a_detector_that_saturates() -> None:
+    config = small_config(noise={"variance": 1e6})
+    bright = summarize(config, plan_sensing(config, 1e3 * SAMPLE), 1e3 * SAMPLE)
+    assert bright.false_alarms is not None
+    assert bright.false_alarms < 1e-6
+    dim = summarize(config, plan_sensing(config, 1e-3 * SAMPLE), 1e-3 * SAMPLE)
+    assert dim.false_alarms is not None
+    assert dim.false_alarms > 1e-6
+    assert bright.brightest_reading == pytest.approx(1e3 * SAMPLE.sum())
+    assert bright.detector_full_scale == 2**32 - 1
+
+
+def test_background_costs_forecast() -> None:
+    config = small_config(noise={"gain": 2.0})
+    lit = small_config(noise={"gain": 2.0}, bench={"background_photoelectrons": 1e6})
+    forecasts = [summarize(each, plan_sensing(each, SAMPLE), SAMPLE).forecast_psnr for each in (config, lit)]
+    assert forecasts[0] is not None
+    assert forecasts[1] is not None
+    assert forecasts[1] < forecasts[0] - 3

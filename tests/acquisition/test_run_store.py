@@ -46,9 +46,9 @@ def readings_of(block: Block, seed: int = 0) -> Readings:
     )
 
 
-def new_store(path: Path, schedule: Schedule, **options: bool) -> RunStore:
+def new_store(path: Path, schedule: Schedule, *, overwrite: bool = False) -> RunStore:
     mask: NDArray[np.float64] = np.linspace(0, 1, len(schedule.repeats))
-    return RunStore.create(path, schedule, mask, FACTS, **options)
+    return RunStore.create(path, schedule, mask, FACTS, overwrite=overwrite)
 
 
 def assert_same(one: Readings, other: Readings) -> None:

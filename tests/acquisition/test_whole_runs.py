@@ -20,7 +20,8 @@ from skimage.io import imread
 from acquisition import run as run_module
 from acquisition import run_store
 from acquisition.config import AcquisitionConfig
-from acquisition.integrity import AlignmentError
+from acquisition.evidence import NoEvidenceError
+from acquisition.integrity import AlignmentError, GuardsTooDimError
 from acquisition.readings import Readings
 from acquisition.run import Observer, acquire
 from acquisition.run_store import DiskFullError, OutputExistsError, RunState, RunStore, StoredRun
@@ -241,3 +242,88 @@ def test_light_that_does_not_depend_on_the_mirrors_is_measured_and_taken_out(tmp
     assert facts["lit_dark_level"] == 5000.0
     assert result.reconstruction.estimate.total == pytest.approx(asymmetric_sample(8).sum())
     assert np.allclose(result.reconstruction.wiener, asymmetric_sample(8), rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["simulated", "none"])
+def test_background_is_known_of_whether_or_not_the_light_can_be_switched(tmp_path: Path, kind: str) -> None:
+    config = config_of(
+        tmp_path,
+        noise={"gain": 2.0, "variance": 100.0},
+        bench={"gain": 2.0, "shot_noise": True, "background_photoelectrons": 2e5},
+        devices={"light_source": {"kind": kind}},
+    )
+    result = acquire(config)
+    total = 2.0 * asymmetric_sample(8).sum()  # as many photo-electrons as the sample has units
+    variance = 2.0 * (total + 2 * 4e5) + 2 * 100.0
+    assert np.median(result.reconstruction.estimate.variance[1:]) == pytest.approx(variance, rel=0.02)
+    assert any("cannot be switched off" in warning for warning in result.warnings) == (kind == "none")
+
+
+def test_saturation_is_warned_of(tmp_path: Path) -> None:
+    total = asymmetric_sample(8).sum()
+    small = {"kind": "simulated", "width_px": 1, "height_px": 1, "bytes_per_px": 2}
+    config = config_of(tmp_path, bench={"photoelectrons_per_px": 70_000 / 64}, devices={"detector": small})
+    assert total > 65_535
+    result = acquire(config)
+    assert any("saturated the detector" in warning for warning in result.warnings)
+    assert StoredRun(tmp_path / "run.zarr").facts["warnings"] == list(result.warnings)
+
+
+def test_a_picture_that_cannot_be_drawn_does_not_make_a_measured_run_a_failed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no ink")
+
+    monkeypatch.setattr(run_module, "draw_result", fail)
+    result = acquire(noisy(tmp_path))
+    assert any("no ink" in warning for warning in result.warnings)
+    assert StoredRun(tmp_path / "run.zarr").state is RunState.FINISHED
+
+
+def test_a_run_that_was_planned_with_images_is_reconstructed_without_them(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).random((5, 8, 8))
+    np.save(tmp_path / "images.npy", images)
+    document = noisy(tmp_path).model_dump(mode="json")
+    document["reconstruction"]["prior"] = {"kind": "images", "file": str(tmp_path / "images.npy")}
+    result = acquire(AcquisitionConfig.model_validate(document))
+    (tmp_path / "images.npy").unlink()
+    again = reconstruct_run(tmp_path / "run.zarr", tmp_path / "again.png")
+    assert np.array_equal(again.reconstruction.image, result.reconstruction.image)
+    # The oracle: coefficients of the images at the run's total light.
+    scaled = images / images.sum(axis=(1, 2), keepdims=True) * result.reconstruction.estimate.total
+    coefficients = np.array([dense(image) for image in scaled])
+    assert np.allclose(again.reconstruction.prior.mean, coefficients.mean(axis=0), atol=1e-6 * coefficients.max())
+    assert np.allclose(
+        again.reconstruction.prior.variance, coefficients.var(axis=0, ddof=1), atol=1e-9 * coefficients.max() ** 2
+    )
+
+
+def test_a_reconstruction_is_not_overwritten_unasked_and_says_how_it_was_made(tmp_path: Path) -> None:
+    acquire(noisy(tmp_path))
+    reconstruct_run(tmp_path / "run.zarr", tmp_path / "one.png", estimator="difference")
+    with pytest.raises(OutputExistsError, match="reconstructed image"):
+        reconstruct_run(tmp_path / "run.zarr", tmp_path / "two.png")
+    made = zarr.open_group(tmp_path / "run.zarr", mode="r")["images/reconstructed"].attrs["hadascope"]
+    assert isinstance(made, dict)
+    assert made["reconstruction"]["estimator"] == "difference"
+
+
+def test_a_run_without_a_committed_block_has_nothing_to_reconstruct(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AlignmentError("a trigger was lost")
+
+    monkeypatch.setattr(run_module, "prove_alignment", refuse)
+    with pytest.raises(AlignmentError):
+        acquire(noisy(tmp_path))
+    with pytest.raises(NoEvidenceError):
+        reconstruct_run(tmp_path / "run.zarr")
+
+
+def test_a_sample_too_dim_to_prove_anything_is_refused_before_the_light_is_on(tmp_path: Path) -> None:
+    config = config_of(tmp_path, noise={"gain": 1.0, "variance": 1e9})
+    with pytest.raises(GuardsTooDimError, match="too dim"):
+        acquire(config)
+    assert not (tmp_path / "run.zarr").exists()

@@ -1,0 +1,88 @@
+"""From sums to coefficients: each estimator where it is meant to be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.linalg import hadamard
+
+from acquisition.evidence import Evidence
+from acquisition.reconstruction import Estimate, estimate_coefficients, reconstruct
+from models.noise import NoiseModel, draw_statistics
+from tests.acquisition.rehearsal import small_config
+
+GAIN, SIDE, TOTAL, SEEDS = 2.0, 4, 4e4, 4000
+
+
+def lopsided_sample() -> NDArray[np.float64]:
+    """Most light in one corner: coefficients come close to the total."""
+    image = np.ones((SIDE, SIDE))
+    image[0, 0] = 150.0
+    return np.asarray(image * TOTAL / image.sum())
+
+
+def dense(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    matrix = hadamard(SIDE).astype(np.float64)
+    return np.asarray((matrix @ image @ matrix).ravel())
+
+
+def estimates(bias: float, repeats: int = 1) -> Iterator[Estimate]:
+    """Pair-ratio estimates where 2b/(M·T²) is ``bias`` for one pair; the smoothed sums are the true light."""
+    variance = bias * TOTAL**2 / 2
+    config = small_config(
+        noise={"gain": GAIN, "variance": variance}, reconstruction={"estimator": "pair-ratio"}, sensing={"side": 8}
+    )
+    count = np.full(SIDE**2, repeats, dtype=np.int32)
+    count[0] = 0
+    for seed in range(SEEDS):
+        statistics = draw_statistics(
+            lopsided_sample(), count, NoiseModel(GAIN, variance), np.random.default_rng([seed, round(1e6 * bias)])
+        )
+        yield estimate_coefficients(
+            Evidence(
+                statistics, np.asarray(TOTAL * count, dtype=np.float64), 0.0, 0.0, TOTAL, 10_000, 1, int(count.sum()), 0
+            ),
+            config,
+        )
+
+
+def mean_slope(bias: float, repeats: int = 1) -> tuple[float, float]:
+    """Estimate over truth, averaged over the large coefficients, and its standard error."""
+    truth = dense(lopsided_sample())[1:]
+    slopes = np.array([(each.coefficients[1:] @ truth) / (truth @ truth) for each in estimates(bias, repeats)])
+    return float(slopes.mean()), float(slopes.std() / np.sqrt(len(slopes)))
+
+
+def test_the_pair_ratio_is_biased_within_its_bound() -> None:
+    slope, error = mean_slope(0.007)
+    assert error < 0.001
+    assert slope - 1 == pytest.approx(0.007, abs=3 * error)  # present, and no larger than 2b/(M·T²)
+
+
+def test_where_the_bias_would_exceed_one_percent_the_smoothed_sums_take_its_place() -> None:
+    slope, error = mean_slope(0.05)
+    assert error < 0.002
+    assert abs(slope - 1) < 3 * error
+
+
+def test_variances_are_those_the_estimates_have() -> None:
+    for bias in (0.004, 0.05):
+        drawn = list(estimates(bias))
+        found = np.var([each.coefficients[1:] for each in drawn], axis=0)
+        stated = np.mean([each.variance[1:] for each in drawn], axis=0)
+        assert np.allclose(found, stated, rtol=0.12)
+
+
+def test_untaken_coefficients_have_no_weight_and_the_prior_mean_in_their_place() -> None:
+    count = np.zeros(64, dtype=np.int32)
+    count[1:20] = 2
+    statistics = draw_statistics(np.ones((8, 8)) * 100, count, None, np.random.default_rng(0))
+    evidence = Evidence(statistics, np.asarray(6400.0 * count, dtype=np.float64), 0.0, 0.0, 6400.0, 38, 1, 38, 0)
+    made = reconstruct(evidence, small_config())
+    assert np.isinf(made.estimate.variance[20:]).all()
+    assert np.isnan(made.estimate.coefficients[20:]).all()
+    assert np.isfinite(made.wiener).all()
+    assert np.allclose(made.wiener, 100.0, rtol=0.02)
