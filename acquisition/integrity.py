@@ -83,8 +83,8 @@ def prove_contiguous(frame_numbers: NDArray[np.int64] | None) -> None:
         at = int(gaps[0])
         raise FrameNumberError(
             f"frame number {frame_numbers[at]} is followed by {frame_numbers[at + 1]} at exposure {at + 1} of the "
-            f"block, and the count is broken {len(gaps)} times in all. Frames were lost or doubled, nothing was recorded "
-            "from this block: lengthen the picture time, or enlarge the camera's buffer"
+            f"block, and the count is broken {len(gaps)} times in all. Frames were lost or doubled, nothing was "
+            "recorded from this block: lengthen the picture time, or enlarge the camera's buffer"
         )
 
 

@@ -1,0 +1,45 @@
+"""The README is true: its links lead somewhere, its YAML is valid, its commands are the ones that are tested."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from acquisition.acquisition_file import example_dry_run, validate_acquisition
+from acquisition.config import rehearsal_of
+from acquisition.plan import summarize
+from acquisition.sensing_plan import plan_sensing
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MATHEMATICS = (ROOT / "docs" / "mathematics.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
+def test_every_link_leads_to_something_here(target: str) -> None:
+    assert (ROOT / target).exists()
+
+
+@pytest.mark.parametrize("module", sorted(set(re.findall(r"`(\w+/\w+\.py)`", README + MATHEMATICS))))
+def test_every_module_that_is_named_exists(module: str) -> None:
+    assert (ROOT / module).is_file()
+
+
+def test_the_bench_of_the_readme_can_be_planned_and_rehearsed() -> None:
+    (snippet,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    document = {**yaml.safe_load(example_dry_run().read_text(encoding="utf-8")), **yaml.safe_load(snippet)}
+    config = validate_acquisition(document, "the README")
+    assert not config.simulated
+    assert rehearsal_of(config).simulated
+    summary = summarize(config, plan_sensing(config, None), None)
+    assert summary.forecast_psnr is not None
+    assert summary.false_alarms is not None
+    assert summary.false_alarms < 1e-6
+
+
+def test_continuous_integration_runs_the_test_command_of_the_readme() -> None:
+    assert "python -m pytest" in README
+    assert "python -m pytest" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
