@@ -106,24 +106,24 @@ class RunStore:
                 path, zarr_format=3, attributes={"hadascope": {**attributes, "layout": LAYOUT_VERSION}}
             )
             readings = group.create_group("readings")
-            for name, dtype, fill in (
-                ("index", "int32", -1),
-                ("plus", "float64", np.nan),
-                ("minus", "float64", np.nan),
-                ("time_us", "float64", np.nan),
+            for name, shape, dtype, fill in (
+                ("index", (longest,), "int32", -1),
+                ("plus", (longest,), "float64", np.nan),
+                ("minus", (longest,), "float64", np.nan),
+                ("time_us", (longest,), "float64", np.nan),
+                ("guards", (schedule.most_block_guards, GUARD_PICTURES), "float64", np.nan),
+                ("commits", (len(COMMIT_FIELDS),), "int64", -1),
             ):
+                # Uncompressed: readings are mostly noise, and packing them takes longer than writing them.
                 readings.create_array(
-                    name, shape=(n_blocks, longest), chunks=(1, longest), dtype=dtype, fill_value=fill
+                    name,
+                    shape=(n_blocks, *shape),
+                    chunks=(1, *shape),
+                    dtype=dtype,
+                    fill_value=fill,
+                    compressors=None,
+                    attributes={"fields": list(COMMIT_FIELDS)} if name == "commits" else None,
                 )
-            guards = (schedule.most_block_guards, GUARD_PICTURES)
-            readings.create_array(
-                "guards", shape=(n_blocks, *guards), chunks=(1, *guards), dtype="float64", fill_value=np.nan
-            )
-            fields = len(COMMIT_FIELDS)
-            commits = readings.create_array(
-                "commits", shape=(n_blocks, fields), chunks=(1, fields), dtype="int64", fill_value=-1, compressors=None
-            )
-            commits.attrs["fields"] = list(COMMIT_FIELDS)
             group.create_group("schedule")
             group.create_array("schedule/mask", data=mask)
             group.create_array("schedule/repeats", data=schedule.repeats)
