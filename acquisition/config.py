@@ -231,9 +231,9 @@ class MicroManagerDetector(Section):
         "Read frame numbers and times with every frame (four times slower over the port)", "yes/no", False
     )
     when_armed: tuple[DeviceProperty, ...] = quantity(
-        "Properties to set when arming (trigger mode, gain …)", "text", ()
+        "Properties to set on connection (trigger mode, gain …)", "text", ()
     )
-    when_left: tuple[DeviceProperty, ...] = quantity("Properties to set when leaving", "text", ())
+    when_left: tuple[DeviceProperty, ...] = quantity("Properties to set when leaving, also after a failure", "text", ())
     arming_ms: float = quantity("Time to arm the camera, for planning only", "ms", 20.0, ge=0)
 
 

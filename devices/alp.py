@@ -9,15 +9,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.dmd_types import DMD_TYPES, row_bytes_of
+from devices.dmd_types import DMD_TYPES, DmdType, chip_of
 from devices.errors import (
     AlpCallError,
     DeviceNotFoundError,
@@ -33,11 +33,12 @@ from devices.projector import ProjectorInfo, Timing
 
 _OK = 0
 _NOT_ONLINE = 1001
-_NOT_AVAILABLE = 1003
 _NOT_READY = 1004
 _PARM_INVALID = 1005
 _MEMORY_FULL = 1007
 _SEQ_IN_USE = 1008
+
+_DEFAULT = 0
 
 _DEVICE_NUMBER = 2000
 _AVAIL_MEMORY = 2003
@@ -64,6 +65,11 @@ _PROJ_ACTIVE = 1200
 
 # One call to the device is not interrupted; this much at a time keeps a Ctrl-C waiting for about a second at most.
 _UPLOAD_BYTES = 256 * 2**20
+
+# Boards count time in steps of their own, so a time may read back a little off. Beyond the larger of these two it is
+# no rounding any more, and exposures would not last as long as the file says.
+_TIMING_TOLERANCE: Final = 0.01
+_TIMING_TOLERANCE_US: Final = 2
 
 
 def open_alp(version: str = "4.3", library_dir: str | Path | None = None) -> Any:
@@ -101,25 +107,27 @@ class AlpProjector:
     """The Projector promise (devices/projector.py) kept by an ALP board.
 
     ``alp`` is an ``ALP4`` object whose library is loaded (``open_alp``). The constructor allocates the device, sets
-    master mode, and asks for everything in ``info``. Raises DeviceNotFoundError, DeviceNotFreeError, AlpCallError.
+    master mode, and asks for everything in ``info``. ``chips`` are the mirror chips whose layout is known.
+
+    Raises DeviceNotFoundError, DeviceNotFreeError, AlpCallError, and DeviceStateError where the board's chip is not one
+    of ``chips``; the device is free again then, or a note on the error says that it is not.
     """
 
-    def __init__(self, alp: Any) -> None:
+    def __init__(self, alp: Any, chips: Mapping[str, DmdType] = DMD_TYPES) -> None:
         self._alp = alp
+        self._chips = chips
         self._banks: dict[int, _Bank] = {}
         self._open = False
-        try:
-            with _alp_calls("AlpDevAlloc"), contextlib.redirect_stdout(io.StringIO()):
-                alp.Initialize()
-            self._open = True
-        except AlpCallError as error:
-            raise _allocation_error(error) from error
+        self._allocate_device()
         try:
             with _alp_calls("AlpProjControl"):
                 alp.ProjControl(_PROJ_MODE, _MASTER)
             self._info = self._ask_device()
-        except BaseException:
-            self.close()
+        except BaseException as error:
+            try:
+                self.close()
+            except Exception as closing:
+                error.add_note(str(closing))
             raise
 
     @property
@@ -178,17 +186,23 @@ class AlpProjector:
         at_once = max(1, _UPLOAD_BYTES // (self._info.mirrors_height * self._info.row_bytes))
         for start in range(0, n_pictures, at_once):
             part = pictures[start : start + at_once]
-            with _in_use(bank), _alp_calls("AlpSeqPut"):
-                self._alp.SeqPut(
+            with _in_use(bank):
+                # ALP4lib's SeqPut takes sequence 0 for none given, and loads into the last one allocated instead.
+                code = self._alp._ALPLib.AlpSeqPut(
+                    self._alp.ALP_ID,
+                    entry.sequence,
+                    ctypes.c_long(first + start),
+                    ctypes.c_long(part.shape[0]),
                     part.ctypes.data_as(ctypes.c_void_p),
-                    SequenceId=entry.sequence,
-                    PicOffset=first + start,
-                    PicLoad=part.shape[0],
-                    dataFormat="C",
                 )
+                _check(code, "AlpSeqPut")
 
     def set_timing(self, bank: int, timing: Timing) -> Timing:
-        """Set the bank's timing in microseconds and return what the device reads back. Raises TimingRefusedError."""
+        """Set the bank's timing in microseconds and return what the device reads back.
+
+        Raises TimingRefusedError where the device refuses, or where a time reads back off by more than 1 % or 2 µs,
+        whichever is larger; the bank's timing then has to be set again before it is shown.
+        """
         entry = self._bank(bank)
         self._check_timing(timing)
         try:
@@ -204,9 +218,12 @@ class AlpProjector:
             raise TimingRefusedError(
                 f"{self._info.name} refuses a picture time of {timing.picture_time_us} µs with "
                 f"{timing.illumination_time_us} µs of illumination in normal binary mode; "
-                "its dark phase may need a longer picture time or a shorter illumination time"
+                "every picture is followed by a short dark phase in this mode: "
+                "make illumination_time_us a few µs shorter, or picture_time_us longer"
             ) from error
-        return Timing(self._ask_sequence(entry, _PICTURE_TIME), self._ask_sequence(entry, _ILLUMINATE_TIME))
+        accepted = Timing(self._ask_sequence(entry, _PICTURE_TIME), self._ask_sequence(entry, _ILLUMINATE_TIME))
+        self._check_accepted(timing, accepted)
+        return accepted
 
     def start(self, bank: int, first: int, last: int) -> None:
         """Show pictures ``first`` to ``last`` once. Raises UnknownBankError, DeviceStateError while projecting."""
@@ -251,20 +268,30 @@ class AlpProjector:
         del self._banks[bank]
 
     def close(self) -> None:
-        """Halt, free every bank and the device, going on when one of them fails; the first failure is raised last."""
+        """Halt, free every bank and the device, going on when one of them fails.
+
+        Raises DeviceNotFreeError where the device could not be freed, and it is not closed then: closing it again tries
+        again. Otherwise raises the first failure of another step. Further failures are notes on the one raised.
+        """
         if not self._open:
             return
-        failures: list[Exception] = []
         steps: list[Callable[[], None]] = [self.halt]
         steps += [lambda bank=bank: self.free(bank) for bank in self._banks]  # type: ignore[misc]
-        for step in [*steps, self._free_device]:
-            try:
-                step()
-            except Exception as error:
-                failures.append(error)
-        self._open = False
-        self._banks.clear()
+        failures = _failures(steps)
+        not_freed = _failures([self._free_device])
+        if not_freed:
+            held = DeviceNotFreeError(
+                f"the board stays allocated ({not_freed[0]}): power-cycle it, or unplug its USB cable, "
+                "before it is used again; until then its mirrors may go on showing a picture"
+            )
+            held.__cause__ = not_freed[0]
+            failures.insert(0, held)
+        else:
+            self._open = False
+            self._banks.clear()
         if failures:
+            for further in failures[1:]:
+                failures[0].add_note(f"while closing, also: {further}")
             raise failures[0]
 
     def _must_be_open(self) -> None:
@@ -277,6 +304,15 @@ class AlpProjector:
             raise UnknownBankError(f"there is no bank {bank}; banks in memory: {sorted(self._banks) or 'none'}")
         return self._banks[bank]
 
+    def _allocate_device(self) -> None:
+        # ALP4lib's Initialize goes on to ask for sizes, and its error does not tell whether the device is held by then.
+        try:
+            code = self._alp._ALPLib.AlpDevAlloc(ctypes.c_long(_DEFAULT), _DEFAULT, ctypes.byref(self._alp.ALP_ID))
+            _check(code, "AlpDevAlloc")
+        except AlpCallError as error:
+            raise _allocation_error(error) from error
+        self._open = True
+
     def _free_device(self) -> None:
         with _alp_calls("AlpDevFree"):
             self._alp.Free()
@@ -285,16 +321,15 @@ class AlpProjector:
         height, width = self._ask(_DISPLAY_HEIGHT), self._ask(_DISPLAY_WIDTH)
         code = self._ask(_DMD_TYPE)
         try:
-            row_bytes = row_bytes_of(code, width)
+            chip = chip_of(code, width, self._chips)
         except ValueError as error:
-            raise DeviceStateError(f"{error}; power-cycle the board and check its DMD") from error
-        chip = next((dmd.name for dmd in DMD_TYPES.values() if code in dmd.alp_codes), f"DMD type {code}")
+            raise DeviceStateError(f"pictures cannot be laid out for this board: {error}") from error
         return ProjectorInfo(
-            name=f"ALP {chip}",
+            name=f"ALP {chip.name}",
             serial=str(self._ask(_DEVICE_NUMBER)),
             mirrors_height=height,
             mirrors_width=width,
-            row_bytes=row_bytes,
+            row_bytes=chip.row_bytes,
             free_pictures=self._ask(_AVAIL_MEMORY),
             min_picture_time_us=self._shortest_picture_time_us(),
         )
@@ -384,6 +419,17 @@ class AlpProjector:
                 f"{timing.picture_time_us} µs; allowed: 1 to {timing.picture_time_us} µs"
             )
 
+    def _check_accepted(self, wanted: Timing, accepted: Timing) -> None:
+        for name, asked, found in (
+            ("a picture time", wanted.picture_time_us, accepted.picture_time_us),
+            ("an illumination time", wanted.illumination_time_us, accepted.illumination_time_us),
+        ):
+            if abs(found - asked) > max(_TIMING_TOLERANCE * asked, _TIMING_TOLERANCE_US):
+                raise TimingRefusedError(
+                    f"{self._info.name} was set to {name} of {asked} µs and reads back {found} µs; "
+                    f"ask for one that it takes, {found} µs for example"
+                )
+
 
 @contextlib.contextmanager
 def _alp_calls(call: str) -> Iterator[None]:
@@ -417,6 +463,17 @@ def _in_use(bank: int) -> Iterator[None]:
         ) from error
 
 
+def _failures(steps: list[Callable[[], None]]) -> list[Exception]:
+    """What the steps raised; each of them is taken, whatever the ones before did."""
+    failures: list[Exception] = []
+    for step in steps:
+        try:
+            step()
+        except Exception as error:
+            failures.append(error)
+    return failures
+
+
 def _check(code: int, call: str) -> None:
     """Raise AlpCallError unless a direct call to the library returned ALP_OK."""
     if code != _OK:
@@ -426,7 +483,7 @@ def _check(code: int, call: str) -> None:
 
 
 def _allocation_error(error: AlpCallError) -> Exception:
-    if error.code in (_NOT_READY, _NOT_AVAILABLE):
+    if error.code == _NOT_READY:
         return DeviceNotFreeError(
             f"the ALP board is held by another program or by one that crashed ({error}); close that program; "
             "if none is left, unplug the board's USB cable or power-cycle it"

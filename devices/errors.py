@@ -16,7 +16,7 @@ class DeviceNotFoundError(DeviceError, ConnectionError):
 
 
 class DeviceNotFreeError(DeviceError):
-    """Another program, or one that crashed, still holds the device."""
+    """Another program, or one that crashed, still holds the device; or this one could not give it back."""
 
 
 class DeviceStateError(DeviceError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,9 +12,9 @@ from numpy.typing import NDArray
 
 from devices.detector import Burst, DetectorInfo
 from devices.errors import DetectorTimeoutError, DeviceStateError, FrameBufferOverflowError, FrameShapeError
-from devices.micromanager_core import close_core, connect_core, start_core
+from devices.micromanager_core import close_core, connect_core, must_be_reachable
 
-__all__ = ["MicroManagerDetector", "MicroManagerSettings", "close_core", "connect_core", "start_core"]
+__all__ = ["MicroManagerDetector", "MicroManagerSettings", "close_core", "connect_core"]
 
 # Frames asked for beyond the exposures of a burst: a doubled trigger shows as a frame that is left over.
 _SURPLUS: Final = 16
@@ -21,6 +22,7 @@ _BATCH_BYTES: Final = 4 * 2**20
 _LONGEST_BATCH: Final = 1024
 _POLL_S: Final = 0.0005
 _PIXEL_TYPES: Final[dict[int, Any]] = {1: np.uint8, 2: np.uint16, 4: np.uint32}
+_INTEGER_PIXELS: Final = re.compile(r"gray ?32|grey ?32|mono ?32|u?int ?32|unsigned|integer", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class MicroManagerSettings:
 
     ``camera``: its label, None for Micro-Manager's current one. ``offset_per_px``: subtracted from every pixel of the
     region. ``region``: x, y, width, height of the part of the frame that is summed, None for all of it. The properties
-    (device, name, value) are set before the first arming, and when leaving: trigger mode, gain and the like.
+    (device, name, value) are set on connection, and when leaving: trigger mode, binning, gain and the like.
     ``full_scale``: the largest pixel value, None to take it from the camera's bit depth. ``frame_metadata``: read the
     camera's frame numbers and times too, which costs time.
     """
@@ -47,30 +49,33 @@ class MicroManagerDetector:
     """The Detector promise (devices/detector.py) kept by a camera of a Micro-Manager core.
 
     ``core`` is a remote core (frames arrive flat), a core in this process (frames arrive two-dimensional), or a
-    stand-in. It stays open when the detector is closed: others may use it too.
+    stand-in. It stays open when the detector is closed: others may use it too. The properties for arming are set before
+    the frame's size is asked for, because they may change it.
 
-    Raises FrameShapeError where the region does not lie on the frame, or the pixels are no grey values.
+    Pixels are grey integers of 1, 2 or 4 bytes. Micro-Manager describes 4-byte integers and 32-bit floats alike (4
+    bytes, one component, tag GRAY32; its DemoCamera's "32bit" are floats), so 4 bytes are taken only from a camera
+    whose property PixelType names integers (GRAY32, Mono32, uint32 or the like).
+
+    Raises FrameShapeError where the region does not lie on the frame, or the pixels are of another kind; the
+    properties for leaving are set by then.
     """
 
     def __init__(self, core: Any, settings: MicroManagerSettings | None = None) -> None:
         self._core = core
         self._settings = settings or MicroManagerSettings()
+        self._armed = False
+        self._closed = False
         if self._settings.camera is not None:
             core.set_camera_device(self._settings.camera)
-        self._info = DetectorInfo(
-            name=str(core.get_camera_device()),
-            width_px=int(core.get_image_width()),
-            height_px=int(core.get_image_height()),
-            bytes_per_px=int(core.get_bytes_per_pixel()),
-        )
-        self._check_frames()
-        self._region = self._settings.region or (0, 0, self._info.width_px, self._info.height_px)
-        self._check_region()
-        full_scale = self._settings.full_scale
-        self._full_scale = 2 ** int(core.get_image_bit_depth()) - 1 if full_scale is None else full_scale
-        self._armed = False
-        self._prepared = False
-        self._closed = False
+        try:
+            self._set(self._settings.properties_when_armed)
+            self._ask_camera()
+        except BaseException as error:
+            try:
+                self.close()
+            except Exception as closing:
+                error.add_note(f"while leaving the camera, also: {closing}")
+            raise
 
     @property
     def info(self) -> DetectorInfo:
@@ -91,9 +96,6 @@ class MicroManagerDetector:
             raise DeviceStateError(f"camera {self._info.name!r} was closed; connect to it again")
         if self._armed:
             raise DeviceStateError(f"camera {self._info.name!r} is armed already; disarm it before arming it again")
-        if not self._prepared:
-            self._set(self._settings.properties_when_armed)
-            self._prepared = True
         self._core.set_exposure(exposure_time_us / 1e3)
         self._core.clear_circular_buffer()
         self._core.start_sequence_acquisition(n_exposures + _SURPLUS, 0.0, True)
@@ -128,21 +130,38 @@ class MicroManagerDetector:
         return int(self._core.get_remaining_image_count())
 
     def disarm(self) -> None:
-        """Stop the camera's sequence."""
+        """Stop the camera's sequence; where that fails it counts as armed still, and can be disarmed again."""
         if self._armed:
-            self._armed = False
             self._core.stop_sequence_acquisition()
+            self._armed = False
 
     def close(self) -> None:
-        """Disarm, and set the properties for leaving."""
+        """Disarm, and set the properties for leaving; where either fails, closing it again tries again.
+
+        Raises what Micro-Manager raises, and DeviceNotFoundError where its server has gone.
+        """
         if self._closed:
             return
-        self._closed = True
+        must_be_reachable(self._core)
         try:
             self.disarm()
         finally:
-            if self._prepared:
-                self._set(self._settings.properties_when_left)
+            self._set(self._settings.properties_when_left)
+        self._closed = True
+
+    def _ask_camera(self) -> None:
+        core, settings = self._core, self._settings
+        self._info = DetectorInfo(
+            name=str(core.get_camera_device()),
+            width_px=int(core.get_image_width()),
+            height_px=int(core.get_image_height()),
+            bytes_per_px=int(core.get_bytes_per_pixel()),
+        )
+        self._check_frames()
+        self._region = settings.region or (0, 0, self._info.width_px, self._info.height_px)
+        self._check_region()
+        bit_depth = int(core.get_image_bit_depth())
+        self._full_scale = 2**bit_depth - 1 if settings.full_scale is None else settings.full_scale
 
     def _set(self, properties: tuple[tuple[str, str, str], ...]) -> None:
         for device, name, value in properties:
@@ -200,10 +219,25 @@ class MicroManagerDetector:
         return sums, int((part.max(axis=1) >= self._full_scale).sum())
 
     def _check_frames(self) -> None:
-        if self._info.bytes_per_px not in _PIXEL_TYPES or min(self._info.width_px, self._info.height_px) < 1:
+        info, n_components = self._info, int(self._core.get_number_of_components())
+        if n_components != 1 or info.bytes_per_px not in _PIXEL_TYPES or min(info.width_px, info.height_px) < 1:
             raise FrameShapeError(
-                f"camera {self._info.name!r} gives frames of {self._info.width_px} × {self._info.height_px} pixels of "
-                f"{self._info.bytes_per_px} bytes; a grey pixel type of 1, 2 or 4 bytes is needed"
+                f"camera {info.name!r} gives frames of {info.width_px} × {info.height_px} pixels of "
+                f"{info.bytes_per_px} bytes in {n_components} components; a grey pixel type (1 component) of 1, 2 or 4 "
+                "bytes is needed: set it by the properties when armed"
+            )
+        if info.bytes_per_px == 4:
+            self._check_integers()
+
+    def _check_integers(self) -> None:
+        name = self._info.name
+        has_type = self._core.has_property(name, "PixelType")
+        pixel_type = str(self._core.get_property(name, "PixelType")) if has_type else ""
+        if not _INTEGER_PIXELS.search(pixel_type) or "float" in pixel_type.lower():
+            stated = f"its pixel type is {pixel_type!r}" if has_type else "it has no property PixelType"
+            raise FrameShapeError(
+                f"the 4-byte pixels of camera {name!r} may be floating-point numbers ({stated}), and integers are "
+                "needed; set a pixel type of 8 or 16 bits by the properties when armed"
             )
 
     def _check_region(self) -> None:

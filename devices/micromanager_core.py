@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
 from typing import Any
 
 from devices.errors import DeviceNotFoundError, DeviceStateError
@@ -27,43 +26,63 @@ def connect_core(port: int = DEFAULT_PORT, timeout_s: float = 2.0) -> Any:
             f"what listens on port {port} did not answer as Micro-Manager does within {timeout_s:g} s ({error}); "
             "in Micro-Manager, tick Tools › Options › Run server on port, and restart it"
         ) from error
-    if not hasattr(core, "_java_class"):
+    if not _is_remote(core):
         raise DeviceStateError(
             "pycromanager returned the core in this process instead of the one on the port; "
-            "close the core that start_core made first"
+            "end it with pycromanager's stop_headless first"
         )
     return core
 
 
-def start_core(app_path: str | Path, config_file: str | Path | None, buffer_mb: int = 1024) -> Any:
-    """MMCore in this process, with the devices of Micro-Manager's ``config_file``; leave it by ``close_core``.
-
-    ``app_path`` is Micro-Manager's folder, where the device adapters lie; ``buffer_mb`` the circular buffer's size.
-    """
-    from pycromanager import Core, start_headless
-
-    config = "" if config_file is None else str(config_file)
-    start_headless(str(app_path), config, python_backend=True, buffer_size_mb=buffer_mb)
-    return Core()
-
-
 def close_core(core: Any) -> None:
-    """Let go of a core. The devices of a core in this process are unloaded; a remote one goes on running.
+    """Let go of a remote core, whose Micro-Manager goes on running; a core in this process is left to who started it.
 
-    A remote core has to be let go of while its server lives: pycromanager waits for an answer.
+    Raises DeviceNotFoundError where the server has gone; nothing is left to let go of then.
     """
-    if hasattr(core, "_java_class"):
-        core._close()
-    elif hasattr(core, "unload_all_devices"):
-        from pycromanager import stop_headless
+    if not _is_remote(core):
+        return
+    try:
+        must_be_reachable(core)
+    except DeviceNotFoundError:
+        # As pycromanager does after the server's answer, for which its destructor would wait for ever. Its own
+        # server_terminated would spoil the port for a Micro-Manager that is started again.
+        core._closed = True
+        core._bridge.java_object_removed(core)
+        core._bridge = None
+        raise
+    core._close()
 
-        stop_headless()
+
+def must_be_reachable(core: Any, timeout_s: float = 2.0) -> None:
+    """Look whether the server of a remote core still listens, for pycromanager waits for ever for one that has gone.
+
+    A core in this process is always reachable; a server that hangs cannot be told from one that works.
+    Raises DeviceNotFoundError.
+    """
+    if not _is_remote(core):
+        return
+    port = core._creation_port
+    try:
+        _connect(port, timeout_s)
+    except OSError as error:
+        raise DeviceNotFoundError(
+            f"the Micro-Manager server on port {port} has gone ({error}): what it drove is as it was, a shutter "
+            "perhaps open and a camera perhaps armed; look at them, and start Micro-Manager again"
+        ) from error
+
+
+def _is_remote(core: Any) -> bool:
+    return hasattr(core, "_java_class")
+
+
+def _connect(port: int, timeout_s: float) -> None:
+    socket.create_connection(("127.0.0.1", port), timeout_s).close()
 
 
 def _must_listen(port: int, timeout_s: float) -> None:
     """Look with a plain connection first: the bridge itself fails slowly and leaves a thread behind."""
     try:
-        socket.create_connection(("127.0.0.1", port), timeout_s).close()
+        _connect(port, timeout_s)
     except OSError as error:
         raise DeviceNotFoundError(
             f"nothing listens on port {port} of this computer ({error}); start Micro-Manager and tick "

@@ -6,13 +6,15 @@ from typing import Any
 
 from devices.errors import DeviceStateError
 from devices.light_source import LightSourceInfo
+from devices.micromanager_core import must_be_reachable
 
 
 class MicroManagerShutter:
     """The shutter ``label`` of a Micro-Manager core (remote or in this process).
 
     Micro-Manager's auto shutter is turned off: it would open and close the light with every camera sequence, behind
-    the back of whoever decides about the light. The shutter is closed on connection.
+    the back of whoever decides about the light. It is as it was once this is closed. The shutter is closed on
+    connection; raises DeviceStateError where it says that it did not.
     """
 
     def __init__(self, core: Any, label: str, power_mw: float | None = None) -> None:
@@ -20,8 +22,13 @@ class MicroManagerShutter:
         self._label = label
         self._info = LightSourceInfo(label, power_mw)
         self._closed = False
+        self._auto_shutter = bool(core.get_auto_shutter())
         core.set_auto_shutter(False)
-        self._set(False)
+        try:
+            self._set(False)
+        except BaseException:
+            core.set_auto_shutter(self._auto_shutter)
+            raise
 
     @property
     def info(self) -> LightSourceInfo:
@@ -43,9 +50,15 @@ class MicroManagerShutter:
         return bool(self._core.get_shutter_open(self._label))
 
     def close(self) -> None:
-        """Close the shutter, once."""
+        """Close the shutter, then leave auto shutter as it was found, once.
+
+        Where the shutter does not close, auto shutter stays off, and closing it again tries again. Raises
+        DeviceStateError, and DeviceNotFoundError where Micro-Manager's server has gone.
+        """
         if not self._closed:
+            must_be_reachable(self._core)
             self._set(False)
+            self._core.set_auto_shutter(self._auto_shutter)
             self._closed = True
 
     def _set(self, is_open: bool) -> None:

@@ -9,6 +9,7 @@ grey values) is refused with ALP_PARM_INVALID rather than ignored.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import time
 from typing import Any
 
@@ -42,7 +43,9 @@ class SimulatedAlpLibrary:
     """An ALP board with a mirror chip on the bench.
 
     The bench's mirrors are the chip's mirrors. ``row_bytes`` are the bytes of a packed row, ``dmd_type_code`` what
-    inquiry 2021 answers. ``upload_mb_per_s`` is the transfer rate declared to the bench's clock; None: no time passes.
+    inquiry 2021 answers, ``min_picture_time_us`` the shortest picture time in normal binary mode. ``upload_mb_per_s``
+    is the transfer rate declared to the bench's clock; None: no time passes. Sequences are numbered from 0, and a
+    number that is free again is given out again: a trap for whoever takes 0 for none, or keeps a number too long.
     """
 
     def __init__(
@@ -67,7 +70,6 @@ class SimulatedAlpLibrary:
         self._answers = {2000: serial, 2001: 0x04030000, 2021: dmd_type_code, 2057: self._height, 2058: self._width}
         self._allocated = False
         self._sequences: dict[int, AlpSequence] = {}
-        self._last_id = 0
         self._displayed: int | None = None
         self._device_settings: dict[int, int] = {}
         self._inverted = 0
@@ -136,11 +138,11 @@ class SimulatedAlpLibrary:
             return PARM_INVALID
         if planes * pictures > self._free_pictures():
             return MEMORY_FULL
-        self._last_id += 1
+        number = next(each for each in itertools.count() if each not in self._sequences)
         # A picture that was never loaded shows what the memory held before; all mirrors on cannot be overlooked.
         light = np.full(pictures, self._total)
-        self._sequences[self._last_id] = AlpSequence(planes, light, self._min_picture_time_us)
-        return _answer(sequence_id, self._last_id)
+        self._sequences[number] = AlpSequence(planes, light, self._min_picture_time_us)
+        return _answer(sequence_id, number)
 
     def AlpSeqFree(self, device_id: Any, sequence_id: Any) -> int:
         """Give a sequence's memory back."""

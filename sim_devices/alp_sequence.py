@@ -1,4 +1,12 @@
-"""A sequence in the simulated ALP board's memory: its settings, its timing, and the light of its pictures."""
+"""A sequence in the simulated ALP board's memory: its settings, its timing, and the light of its pictures.
+
+Timing follows the API description where it is exact: whole microseconds (the wire carries no others), a dark phase
+after every picture in normal binary mode and none in uninterrupted mode, a shortest picture time that depends on bit
+number and binary mode, and refusal of what does not fit. How long these times are differs from board to board. Assumed
+here: a dark phase of 2 µs; uninterrupted mode faster by just that; a picture of k bits as slow as 2^k - 1 binary ones,
+because its planes are weighted by time; and a change of mode that stretches a picture time which has become too short,
+and cuts an illumination time which has become too long.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +18,7 @@ DATA_FORMAT = 2110
 _SEQ_REPEAT, _FIRST_FRAME, _LAST_FRAME = 2100, 2101, 2102
 _BITNUM, _BIN_MODE, _BIN_NORMAL, _BIN_UNINTERRUPTED = 2103, 2104, 2105, 2106
 _MAX_REPEAT = 2**20
+_DARK_US = 2
 _MAX_PICTURE_TIME_US = 10_000_000
 _DEFAULT_PICTURE_TIME_US = 33_334
 
@@ -17,14 +26,13 @@ _DEFAULT_PICTURE_TIME_US = 33_334
 class AlpSequence:
     """Settings as AlpSeqAlloc leaves them: all pictures once, one byte a mirror, 30 pictures a second.
 
-    ``light`` float64 [n_pictures] is what each picture sends to the detector.
+    ``light`` float64 [n_pictures] is what each picture sends to the detector. ``min_picture_time_us`` is the shortest
+    time of a binary picture in normal mode.
     """
 
     def __init__(self, bit_planes: int, light: NDArray[np.float64], min_picture_time_us: int) -> None:
         self.bit_planes = bit_planes
         self.light = light
-        self.picture_time_us = _DEFAULT_PICTURE_TIME_US
-        self._illumination_time_us = _DEFAULT_PICTURE_TIME_US
         self._min_picture_time_us = min_picture_time_us
         self._settings = {
             _SEQ_REPEAT: 1,
@@ -34,6 +42,8 @@ class AlpSequence:
             _BIN_MODE: _BIN_NORMAL,
             DATA_FORMAT: 0,
         }
+        self.picture_time_us = max(_DEFAULT_PICTURE_TIME_US, self.min_picture_time_us)
+        self._illumination_time_us = self.picture_time_us - _DARK_US
 
     @property
     def n_pictures(self) -> int:
@@ -48,8 +58,13 @@ class AlpSequence:
     @property
     def illumination_time_us(self) -> int:
         """How long a picture is displayed; without a dark phase, all the time."""
-        uninterrupted = self._settings[_BIN_MODE] == _BIN_UNINTERRUPTED
-        return self.picture_time_us if uninterrupted else self._illumination_time_us
+        return self._illumination_time_us if self._dark_us else self.picture_time_us
+
+    @property
+    def min_picture_time_us(self) -> int:
+        """The shortest picture time in the mode that is set."""
+        binary = self._min_picture_time_us - (_DARK_US - self._dark_us)
+        return int(binary * (2 ** self._settings[_BITNUM] - 1))
 
     def setting(self, control: int) -> int:
         """A setting's value."""
@@ -69,6 +84,8 @@ class AlpSequence:
         if value not in allowed.get(control, ()):
             return False
         self._settings[control] = value
+        self.picture_time_us = max(self.picture_time_us, self.min_picture_time_us)
+        self._illumination_time_us = min(self._illumination_time_us, self.picture_time_us - self._dark_us)
         return True
 
     def ask(self, inquiry: int) -> int | None:
@@ -80,23 +97,25 @@ class AlpSequence:
             2204: self.illumination_time_us,
             2205: 0,
             2207: 0,
-            2211: self._min_picture_time_us,
+            2211: self.min_picture_time_us,
             2212: 1,
             2213: _MAX_PICTURE_TIME_US,
         }
         return {**self._settings, **times}.get(inquiry)
 
     def set_timing(self, picture_time_us: int, illumination_time_us: int) -> bool:
-        """Set the times, 0 meaning the default; False where they are refused."""
+        """Set the times, 0 meaning the default; False where they are refused.
+
+        The default of one time is what fits the other one best, of both 30 pictures a second.
+        """
         if picture_time_us == 0:
-            picture_time_us = max(illumination_time_us, self._min_picture_time_us) or _DEFAULT_PICTURE_TIME_US
-            if illumination_time_us == 0:
-                picture_time_us = _DEFAULT_PICTURE_TIME_US
+            wanted = illumination_time_us + self._dark_us if illumination_time_us else _DEFAULT_PICTURE_TIME_US
+            picture_time_us = max(wanted, self.min_picture_time_us)
         if illumination_time_us == 0:
-            illumination_time_us = picture_time_us
-        if not self._min_picture_time_us <= picture_time_us <= _MAX_PICTURE_TIME_US:
+            illumination_time_us = picture_time_us - self._dark_us
+        if not self.min_picture_time_us <= picture_time_us <= _MAX_PICTURE_TIME_US:
             return False
-        if not 0 < illumination_time_us <= picture_time_us:
+        if not 0 < illumination_time_us <= picture_time_us - self._dark_us:
             return False
         self.picture_time_us, self._illumination_time_us = picture_time_us, illumination_time_us
         return True
@@ -105,3 +124,8 @@ class AlpSequence:
         """The light of the pictures of one projection, in display order, repeats included; a copy."""
         chosen = self.light[self.first : self._settings[_LAST_FRAME] + 1]
         return np.tile(chosen, self._settings[_SEQ_REPEAT])
+
+    @property
+    def _dark_us(self) -> int:
+        """The dark phase of the binary mode that is set."""
+        return 0 if self._settings[_BIN_MODE] == _BIN_UNINTERRUPTED else _DARK_US

@@ -2,7 +2,8 @@
 
 Time. The bench's clock advances only by displayed exposures and by declared waiting (arming, upload), so that a run
 reads the same on any computer and through any wire. ``pace`` only decides when, by the wall clock, an exposure has
-happened: 0 at once, 1 in real time.
+happened: 0 at once, 1 in real time. Waiting that is declared during a projection goes on beside it: exposures keep
+their times, and afterwards the clock stands at the end of whichever of the two lasts longer.
 
 Light. An exposure of picture light L (what the mirrors it turns on send when the sample is fresh) reads
 
@@ -114,6 +115,7 @@ class OpticalBench:
         self._n_exposures = 0
         self._time_us = 0.0
         self._lit_us = 0.0
+        self._busy_until_us = 0.0
 
     @property
     def mirror_light(self) -> NDArray[np.float64]:
@@ -158,10 +160,16 @@ class OpticalBench:
             self._light_on = on
 
     def spend(self, duration_us: float) -> None:
-        """Declare that something took time in which nothing was displayed."""
+        """Declare that something took time: before anything else, or beside what is being displayed.
+
+        Beside a projection it begins with the next exposure, or when what was declared before it has ended, and the
+        clock is moved on when the projection is over.
+        """
         with self.lock:
             self._advance()
-            self._time_us += duration_us
+            self._busy_until_us = max(self._busy_until_us, self._time_us) + duration_us
+            if self._running is None:
+                self._time_us = self._busy_until_us
 
     def display(
         self,
@@ -241,6 +249,7 @@ class OpticalBench:
         if self._running is not None:
             self._record += self._running.cut()
             self._running = None
+            self._time_us = max(self._time_us, self._busy_until_us)
 
     def _mean_light(self, projection: Projection) -> NDArray[np.float64]:
         """(L·D + B)·t/t₀, or darkness."""

@@ -57,7 +57,8 @@ class SimulatedCore:
         self._buffer = FrameBuffer(self._sensor, self._capacity())
         self._roi = (0, 0, width_px, height_px)
         self._exposure_ms = 10.0
-        self._properties = {"TriggerMode": "External", "Binning": "1", "Gain": "1"}
+        pixel_type = _PIXEL_TYPES[bytes_per_px]
+        self._properties = {"TriggerMode": "External", "Binning": "1", "Gain": "1", "PixelType": pixel_type}
         self._camera = _CAMERA
         self._shutter = _SHUTTER
         self._auto_shutter = True
@@ -169,10 +170,11 @@ class SimulatedCore:
         return self._properties[name]
 
     def set_property(self, label: str, name: str, value: Any) -> None:
-        """Set a property; this camera is triggered externally and does not bin."""
+        """Set a property; this camera is triggered externally, does not bin, and has one pixel type."""
         self._must_have(label, name)
         text = str(value)
-        if text not in _ALLOWED.get(name, (text,)):
+        allowed = (_PIXEL_TYPES[self._sensor.bytes_per_px],) if name == "PixelType" else _ALLOWED.get(name, (text,))
+        if text not in allowed:
             raise RuntimeError(f'Cannot set property "{name}" of device "{label}" to "{text}": Invalid property value')
         self._properties[name] = text
 

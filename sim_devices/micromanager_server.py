@@ -4,6 +4,7 @@ It speaks the request and reply protocol of Micro-Manager's Java server (pyjavaz
 unmodified ``pycromanager.Core(port=…)`` connects to it. A message is JSON; arrays are sent as further parts, two for
 each: its identity (4 bytes) and its bytes, and the JSON holds ``@`` and the identity in hexadecimal in their place.
 Objects stay here; the client holds a shadow that carries an object's hash code, and says when it lets go of it.
+Static classes (the request get-class, pycromanager's JavaClass) are not offered: asking for one is an exception.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import sys
 import threading
 import uuid
+from collections import deque
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -57,7 +59,7 @@ class MicroManagerServer:
         self._objects: dict[str, Any] = {}
         self._identities = itertools.count(1)
         self._stopping = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._threads: deque[threading.Thread] = deque()
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self.port = port
 
@@ -79,9 +81,9 @@ class MicroManagerServer:
         if self._context is None:
             return
         self._stopping.set()
-        for thread in self._threads:
-            thread.join()
-        self._threads.clear()
+        # A thread that is still answering may add one for a new port, always before it ends itself.
+        while self._threads:
+            self._threads.popleft().join()
         self._objects.clear()
         self._context.term()
         self._context = None
@@ -112,8 +114,8 @@ class MicroManagerServer:
         thread = threading.Thread(
             target=self._serve, args=(socket, port), name=f"MicroManagerServer:{port}", daemon=True
         )
+        thread.start()  # before it is listed, because only a thread that was started can be waited for
         self._threads.append(thread)
-        thread.start()
         return port
 
     def _serve(self, socket: zmq.Socket[bytes], port: int) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.alp import AlpProjector
+from devices.dmd_types import DMD_TYPES, DmdType
 from sim_devices.alp_library import SimulatedAlpLibrary, alp4_on
 from sim_devices.bench import BenchSettings, OpticalBench
 from sim_devices.micromanager_core import SimulatedCore
@@ -16,6 +17,7 @@ from sim_devices.micromanager_core import SimulatedCore
 HEIGHT, WIDTH, ROW_BYTES = 6, 20, 3
 MEMORY_PICTURES = 100
 MIN_PICTURE_TIME_US = 44
+SMALL_CHIP = DmdType("small", HEIGHT, WIDTH, ROW_BYTES, MIN_PICTURE_TIME_US, (0,))
 SILENT = BenchSettings(gain=1.0, variance=0.0, shot_noise=False)
 
 
@@ -39,7 +41,7 @@ def a_library(bench: OpticalBench, **options: Any) -> SimulatedAlpLibrary:
     """An ALP board on the bench."""
     defaults = {
         "row_bytes": ROW_BYTES,
-        "dmd_type_code": 0,
+        "dmd_type_code": SMALL_CHIP.alp_codes[0],
         "memory_pictures": MEMORY_PICTURES,
         "min_picture_time_us": MIN_PICTURE_TIME_US,
     }
@@ -48,7 +50,12 @@ def a_library(bench: OpticalBench, **options: Any) -> SimulatedAlpLibrary:
 
 def a_projector(bench: OpticalBench) -> AlpProjector:
     """Our driver on an unmodified ALP4lib on the stand-in."""
-    return AlpProjector(alp4_on(a_library(bench)))
+    return a_driver(alp4_on(a_library(bench)))
+
+
+def a_driver(alp: Any) -> AlpProjector:
+    """Our driver, told of the small chip besides the ones that exist."""
+    return AlpProjector(alp, {**DMD_TYPES, "small": SMALL_CHIP})
 
 
 def a_core(bench: OpticalBench, **options: Any) -> SimulatedCore:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from devices.dmd_types import DMD_TYPES, DmdType, row_bytes_of
+from devices.dmd_types import DMD_TYPES, DmdType, chip_of
 
 
 @pytest.mark.parametrize("chip", DMD_TYPES.values(), ids=DMD_TYPES)
@@ -29,16 +29,26 @@ def test_codes_mean_one_chip_each() -> None:
 
 
 def test_rows_are_padded_where_the_chip_pads_them() -> None:
-    assert [row_bytes_of(code, width) for code, width in ((4, 1024), (3, 1920), (7, 1920), (8, 2560))] == [
-        128,
-        256,
-        256,
-        320,
-    ]
-    assert row_bytes_of(12, 1280) == 160
-    assert row_bytes_of(0, 20) == 3
+    boards = ((4, 1024), (1, 1024), (3, 1920), (10, 1920), (11, 1920), (7, 1920), (8, 2560))
+    assert [chip_of(*board).row_bytes for board in boards] == [128, 128, 256, 256, 256, 256, 320]
+
+
+@pytest.mark.parametrize(
+    ("code", "width", "reason"),
+    [
+        (2, 1400, r"type 2 means SXGA\+.*not supported"),
+        (12, 1280, "type 12 means WXGA S450.*not supported"),
+        (254, 1920, "type 254 means a chip whose DLPC910 controller needs an update"),
+        (255, 1920, "type 255 means that no DMD is connected"),
+        (0, 1024, "type 0 is not known"),
+        (13, 1920, "type 13 is not known"),
+    ],
+)
+def test_a_chip_whose_rows_are_not_known_is_refused_and_never_guessed(code: int, width: int, reason: str) -> None:
+    with pytest.raises(ValueError, match=rf"{reason}.*chips known.*XGA \(1/4/5/6\), 1080p \(3/10/11\)"):
+        chip_of(code, width)
 
 
 def test_a_chip_of_another_width_than_the_boards_is_refused() -> None:
     with pytest.raises(ValueError, match="the board states 1920"):
-        row_bytes_of(4, 1920)
+        chip_of(4, 1920)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from devices.errors import DeviceStateError
+from devices.errors import DeviceNotFoundError, DeviceStateError
 from devices.light_source import NoLightSource
 from devices.micromanager import close_core, connect_core
 from devices.micromanager_shutter import MicroManagerShutter
@@ -19,10 +19,13 @@ LABEL = "SimulatedShutter"
 
 
 class JammedCore(SimulatedCore):
-    """A shutter that stays as it is."""
+    """A shutter that stays as it is while it is jammed."""
+
+    jammed = True
 
     def set_shutter_open(self, *arguments: object) -> None:
-        pass
+        if not self.jammed:
+            super().set_shutter_open(*arguments)
 
 
 @pytest.fixture
@@ -80,6 +83,51 @@ def test_a_shutter_that_does_not_move_is_an_error(bench: OpticalBench) -> None:
     jammed = MicroManagerShutter(JammedCore(dark), LABEL)
     with pytest.raises(DeviceStateError, match="asked to be open and says it is closed"):
         jammed.on()
+
+
+@pytest.mark.parametrize("auto_shutter", [True, False])
+def test_auto_shutter_is_as_it_was_once_the_shutter_is_closed(bench: OpticalBench, auto_shutter: bool) -> None:
+    core = SimulatedCore(bench)
+    core.set_auto_shutter(auto_shutter)
+    shutter = MicroManagerShutter(core, LABEL)
+    shutter.on()
+    seen = [core.get_auto_shutter()]
+    shutter.close()
+    seen.append(core.get_auto_shutter())
+    core.set_auto_shutter(not auto_shutter)  # somebody else's choice, which closing twice does not touch
+    shutter.close()
+    assert [*seen, core.get_auto_shutter()] == [False, auto_shutter, not auto_shutter]
+
+
+def test_auto_shutter_is_as_it_was_where_connecting_fails(bench: OpticalBench) -> None:
+    core = JammedCore(bench)
+    with pytest.raises(DeviceStateError, match="asked to be closed"):
+        MicroManagerShutter(core, LABEL)
+    assert core.get_auto_shutter()
+
+
+def test_auto_shutter_stays_off_while_the_shutter_does_not_close(bench: OpticalBench) -> None:
+    core = JammedCore(bench)
+    core.jammed = False
+    shutter = MicroManagerShutter(core, LABEL)
+    shutter.on()
+    core.jammed = True
+    with pytest.raises(DeviceStateError, match="asked to be closed and says it is open"):
+        shutter.close()
+    assert not core.get_auto_shutter()
+    core.jammed = False
+    shutter.close()
+    assert (bench.light_on, core.get_auto_shutter()) == (False, True)
+
+
+def test_closing_a_shutter_whose_server_has_gone_is_an_error_and_does_not_hang(bench: OpticalBench) -> None:
+    with MicroManagerServer(SimulatedCore(bench)) as server:
+        remote = connect_core(server.port)
+        shutter = MicroManagerShutter(remote, LABEL)
+    with pytest.raises(DeviceNotFoundError, match=f"port {server.port} has gone.*shutter perhaps open"):
+        shutter.close()
+    with pytest.raises(DeviceNotFoundError):
+        close_core(remote)
 
 
 def test_a_light_that_nobody_can_switch_never_claims_to_be_off() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from devices.errors import DeviceNotFoundError, FrameBufferOverflowError, FrameShapeError
+from devices.errors import DeviceNotFoundError, DeviceStateError, FrameBufferOverflowError, FrameShapeError
 from devices.micromanager import MicroManagerDetector, MicroManagerSettings, close_core, connect_core
 from sim_devices.bench import BenchSettings, OpticalBench
 from sim_devices.micromanager_core import SimulatedCore
@@ -123,6 +123,128 @@ def test_one_camera_sequence_is_armed_per_burst_after_flushing() -> None:
     assert (gain_while_armed, core.get_property("SimulatedCamera", "Gain")) == ("3", "1")
 
 
+def does_not_stop() -> None:
+    raise RuntimeError("the camera did not stop")
+
+
+class ColourCore(SimulatedCore):
+    """Four bytes a pixel, as a colour camera's."""
+
+    def get_number_of_components(self) -> int:
+        return 4
+
+
+class Binned(SimulatedCore):
+    """A camera whose frames shrink with its binning; a value it does not know is refused."""
+
+    def set_property(self, label: str, name: str, value: Any) -> None:
+        if name != "Binning":
+            super().set_property(label, name, value)
+            return
+        if value not in ("1", "2"):
+            raise RuntimeError(f'Cannot set property "Binning" to "{value}"')
+        self.set_roi(0, 0, 8 // int(value), 8 // int(value))
+
+
+def test_properties_for_arming_are_set_before_the_frame_is_looked_at() -> None:
+    core = Binned(a_bench())
+    armed, left = ((("SimulatedCamera", "Binning", each),) for each in ("2", "1"))
+    settings = MicroManagerSettings(properties_when_armed=armed, properties_when_left=left)
+    detector = MicroManagerDetector(core, settings)
+    assert (detector.info.width_px, detector.info.height_px) == (4, 4)
+    detector.close()
+    assert core.get_image_width() == 8
+
+
+@pytest.mark.parametrize(
+    ("second", "region", "error"),
+    [(("Binning", "3"), None, RuntimeError), (("Gain", "5"), (0, 0, 8, 8), FrameShapeError)],
+    ids=["refused property", "region off the binned frame"],
+)
+def test_properties_are_undone_where_connecting_fails(second: tuple[str, str], region: Any, error: Any) -> None:
+    core = Binned(a_bench())
+    settings = MicroManagerSettings(
+        region=region,
+        properties_when_armed=(("SimulatedCamera", "Binning", "2"), ("SimulatedCamera", *second)),
+        properties_when_left=(("SimulatedCamera", "Gain", "1"), ("SimulatedCamera", "Binning", "1")),
+    )
+    with pytest.raises(error, match=r"Binning|bucket region"):
+        MicroManagerDetector(core, settings)
+    assert (core.get_image_width(), core.get_property("SimulatedCamera", "Gain")) == (8, "1")
+
+
+def test_what_cannot_be_undone_is_said_besides_the_cause() -> None:
+    armed, left = ((("SimulatedCamera", "Binning", each),) for each in ("3", "5"))
+    settings = MicroManagerSettings(properties_when_armed=armed, properties_when_left=left)
+    with pytest.raises(RuntimeError, match='to "3"') as caught:
+        MicroManagerDetector(Binned(a_bench()), settings)
+    assert 'to "5"' in caught.value.__notes__[0]
+
+
+def test_colour_frames_are_refused() -> None:
+    with pytest.raises(FrameShapeError, match=r"4 bytes in 4 components; a grey pixel type"):
+        MicroManagerDetector(ColourCore(a_bench(), bytes_per_px=4))
+
+
+@pytest.mark.parametrize(
+    ("pixel_type", "accepted"),
+    [
+        ("GRAY32", True),
+        ("Mono32", True),
+        ("uint32", True),
+        ("32-bit unsigned", True),
+        ("32bit", False),  # DemoCamera's floats
+        ("float32", False),
+        ("32-bit floating point", False),
+        ("integer as float", False),
+        (None, False),
+    ],
+)
+def test_four_bytes_a_pixel_are_taken_only_where_they_are_stated_to_be_integers(
+    pixel_type: str | None, accepted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = a_core(a_bench(), bytes_per_px=4)
+    monkeypatch.setattr(core, "has_property", lambda label, name: name == "PixelType" and pixel_type is not None)
+    monkeypatch.setattr(core, "get_property", lambda label, name: pixel_type)
+    if accepted:
+        assert MicroManagerDetector(core).info.bytes_per_px == 4
+    else:
+        with pytest.raises(FrameShapeError, match="may be floating-point"):
+            MicroManagerDetector(core)
+
+
+def test_a_camera_that_did_not_stop_counts_as_armed_and_can_be_stopped_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = a_core(a_bench())
+    left = (("SimulatedCamera", "Gain", "7"),)
+    detector = MicroManagerDetector(core, MicroManagerSettings(properties_when_left=left))
+    detector.arm(3, 90)
+    with monkeypatch.context() as broken:
+        broken.setattr(core, "stop_sequence_acquisition", does_not_stop)
+        for leave in (detector.disarm, detector.close):
+            with pytest.raises(RuntimeError, match="did not stop"):
+                leave()
+    assert core.is_sequence_running()
+    assert core.get_property("SimulatedCamera", "Gain") == "7"
+    with pytest.raises(DeviceStateError, match="armed already"):
+        detector.arm(3, 90)
+    detector.close()
+    assert not core.is_sequence_running()
+
+
+def test_closing_a_camera_whose_server_has_gone_is_an_error_and_does_not_hang() -> None:
+    with MicroManagerServer(a_core(a_bench())) as server:
+        core = connect_core(server.port)
+        detector = MicroManagerDetector(core)
+        detector.arm(3, 90)
+    for leave in (detector.close, lambda: close_core(core)):
+        with pytest.raises(DeviceNotFoundError, match=f"port {server.port} has gone.*camera perhaps armed"):
+            leave()
+    with MicroManagerServer(a_core(a_bench()), server.port):  # started again: nothing of the old one is in the way
+        again = connect_core(server.port)
+        assert MicroManagerDetector(again).info.width_px == 8
+        close_core(again)
+
+
 def test_an_overflow_is_an_error_not_missing_data() -> None:
     bench = a_bench()
     core = a_core(bench, width_px=1024, height_px=256, circular_buffer_mb=1)
@@ -198,7 +320,7 @@ def test_connecting_again_after_leaving_works() -> None:
         assert set(threading.enumerate()) <= before
 
 
-def test_leaving_a_core_that_is_neither_remote_nor_micro_managers_does_nothing() -> None:
+def test_leaving_a_core_in_this_process_leaves_it_as_it_is() -> None:
     core = a_core(a_bench())
     close_core(core)
     assert core.get_image_width() == 8

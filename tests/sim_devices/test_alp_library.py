@@ -66,20 +66,20 @@ class TestThroughAlp4lib:
     def upload(self, alp: Any, pictures: NDArray[np.uint8], data_format: int | None) -> Any:
         sequence = alp.SeqAlloc(nbImg=len(pictures), bitDepth=1)
         if data_format is not None:
-            alp.SeqControl(DATA_FORMAT, data_format)
+            alp.SeqControl(DATA_FORMAT, data_format, SequenceId=sequence)
         alp.SeqPut(imgData=pictures.ravel())
-        alp.SetTiming(pictureTime=200)
+        alp.SetTiming(SequenceId=sequence, pictureTime=200)
         return sequence
 
     def show(self, pictures: NDArray[np.uint8], data_format: int | None) -> tuple[OpticalBench, NDArray[np.float64]]:
         bench = a_bench()
         alp = alp4_on(a_library(bench))
         alp.Initialize()
-        self.upload(alp, pictures, data_format)
-        alp.Run(loop=False)
+        sequence = self.upload(alp, pictures, data_format)
+        alp.Run(sequence, loop=False)
         alp.Wait()
         alp.Halt()
-        alp.FreeSeq()
+        alp.FreeSeq(sequence)
         alp.Free()
         return bench, displayed(bench)
 
@@ -115,11 +115,11 @@ class TestThroughAlp4lib:
         alp = alp4_on(a_library(bench))
         alp.Initialize()
         bits = some_bits(6)
-        self.upload(alp, packed(bits), TOPDOWN)
-        alp.SeqControl(FIRST_FRAME, 2)
-        alp.SeqControl(LAST_FRAME, 4)
-        alp.SeqControl(SEQ_REPEAT, 3)
-        alp.Run(loop=False)
+        sequence = self.upload(alp, packed(bits), TOPDOWN)
+        alp.SeqControl(FIRST_FRAME, 2, SequenceId=sequence)
+        alp.SeqControl(LAST_FRAME, 4, SequenceId=sequence)
+        alp.SeqControl(SEQ_REPEAT, 3, SequenceId=sequence)
+        alp.Run(sequence, loop=False)
         np.testing.assert_allclose(displayed(bench), np.tile(expected_light(bench, bits[2:5]), 3), rtol=1e-12)
 
     def test_pictures_are_loaded_where_the_offset_says(self) -> None:
@@ -129,7 +129,7 @@ class TestThroughAlp4lib:
         bits = some_bits(5)
         sequence = self.upload(alp, packed(bits), TOPDOWN)
         alp.SeqPut(packed(bits[:2]), sequence, PicOffset=3, PicLoad=2)
-        alp.Run(loop=False)
+        alp.Run(sequence, loop=False)
         np.testing.assert_allclose(displayed(bench), expected_light(bench, bits[[0, 1, 2, 0, 1]]), rtol=1e-12)
 
     def test_a_refusal_is_an_alp_error(self) -> None:
@@ -142,9 +142,22 @@ class TestThroughAlp4lib:
         bench = a_bench()
         alp = alp4_on(a_library(bench))
         alp.Initialize()
-        alp.SeqAlloc(nbImg=2)
-        alp.Run(loop=False)
+        alp.Run(alp.SeqAlloc(nbImg=2), loop=False)
         np.testing.assert_allclose(displayed(bench), bench.mirror_light.sum())
+
+    def test_the_first_sequence_is_number_0_which_alp4lib_takes_for_none_given(self) -> None:
+        bench = a_bench()
+        alp = alp4_on(a_library(bench))
+        alp.Initialize()
+        bits = some_bits(2)
+        sequence = self.upload(alp, packed(bits), TOPDOWN)
+        other = self.upload(alp, packed(bits), TOPDOWN)
+        assert (sequence.value, other.value) == (0, 1)
+        alp.SeqPut(packed(bits[::-1]), sequence)
+        for each in (sequence, other):
+            alp.Run(each, loop=False)
+        shown = expected_light(bench, bits)
+        np.testing.assert_allclose(displayed(bench), [*shown, *shown[::-1]], rtol=1e-12)
 
 
 class Wire:
@@ -246,7 +259,7 @@ def test_the_first_frame_never_passes_the_last(wire: Wire) -> None:
 def test_defaults_are_a_byte_a_mirror_all_pictures_once_30_a_second(wire: Wire) -> None:
     _, sequence = wire.sequence(10)
     asked = (DATA_FORMAT, FIRST_FRAME, LAST_FRAME, SEQ_REPEAT, BIN_MODE, 2203, 2204, 2211)
-    assert [wire.ask(each, sequence) for each in asked] == [0, 0, 9, 1, 2105, 33_334, 33_334, 44]
+    assert [wire.ask(each, sequence) for each in asked] == [0, 0, 9, 1, 2105, 33_334, 33_332, 44]
 
 
 def test_timing_is_read_back_and_refused_where_it_does_not_fit(wire: Wire) -> None:
@@ -256,8 +269,23 @@ def test_timing_is_read_back_and_refused_where_it_does_not_fit(wire: Wire) -> No
     assert wire.timing(sequence, 40, 43) == PARM_INVALID
     assert wire.timing(sequence, 101, 100) == PARM_INVALID
     assert (wire.ask(2203, sequence), wire.ask(2204, sequence)) == (100, 60)
-    assert wire.timing(sequence, 70, 0) == OK
-    assert (wire.ask(2203, sequence), wire.ask(2204, sequence)) == (70, 70)
+
+
+def test_in_normal_mode_a_picture_is_followed_by_a_dark_phase(wire: Wire) -> None:
+    _, sequence = wire.sequence(1)
+    accepted = {
+        wanted: (wire.timing(sequence, *wanted), wire.ask(2203, sequence), wire.ask(2204, sequence))
+        for wanted in ((98, 100), (99, 100), (100, 100), (0, 100), (70, 0), (10, 0), (0, 0))
+    }
+    assert accepted == {
+        (98, 100): (OK, 100, 98),
+        (99, 100): (PARM_INVALID, 100, 98),
+        (100, 100): (PARM_INVALID, 100, 98),
+        (0, 100): (OK, 100, 98),
+        (70, 0): (OK, 72, 70),
+        (10, 0): (OK, 44, 10),
+        (0, 0): (OK, 33_334, 33_332),
+    }
 
 
 def test_without_a_dark_phase_the_picture_lasts_all_its_time(wire: Wire) -> None:
@@ -265,6 +293,26 @@ def test_without_a_dark_phase_the_picture_lasts_all_its_time(wire: Wire) -> None
     wire.timing(sequence, 60, 100)
     assert wire.control(sequence, BIN_MODE, 2106) == OK
     assert wire.ask(2204, sequence) == 100
+    assert wire.timing(sequence, 100, 100) == OK
+
+
+def test_the_shortest_picture_time_depends_on_mode_and_bit_number(wire: Wire) -> None:
+    _, sequence = wire.sequence(1, planes=3)
+    shortest = []
+    for setting, value in ((BITNUM, 3), (BITNUM, 2), (BITNUM, 1), (BIN_MODE, 2106), (BIN_MODE, 2105)):
+        assert wire.control(sequence, setting, value) == OK
+        shortest.append(wire.ask(2211, sequence))
+    assert shortest == [7 * 44, 3 * 44, 44, 42, 44]
+    wire.control(sequence, BIN_MODE, 2106)
+    assert wire.timing(sequence, 42, 42) == OK
+    wire.control(sequence, BIN_MODE, 2105)
+    assert (wire.ask(2203, sequence), wire.ask(2204, sequence)) == (44, 42)
+
+
+def test_numbers_begin_at_0_and_are_given_out_again(wire: Wire) -> None:
+    sequences = [wire.sequence(1)[1] for _ in range(3)]
+    wire.library.AlpSeqFree(wire.device, sequences[1])
+    assert [*(each.value for each in sequences), wire.sequence(1)[1].value] == [0, 1, 2, 1]
 
 
 def test_external_triggers_and_endless_projection_are_refused_not_ignored(wire: Wire) -> None:
@@ -292,7 +340,7 @@ def test_a_busy_device_locks_what_is_displayed_and_nothing_else() -> None:
     (_, shown), (_, other) = wire.sequence(10), wire.sequence(10)
     for sequence in (shown, other):
         wire.control(sequence, DATA_FORMAT, TOPDOWN)
-        wire.timing(sequence, 100, 100)
+        wire.timing(sequence, 90, 100)
     pictures = packed(some_bits(10))
     assert wire.library.AlpProjStart(wire.device, shown) == OK
     assert wire.ask(PROJ_STATE) == 1200

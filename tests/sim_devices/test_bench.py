@@ -219,6 +219,35 @@ class TestInRealTime:
             bench.advance()
         np.testing.assert_allclose(notebook.readings, expected.readings, rtol=1e-12)
 
+    def test_waiting_beside_a_projection_moves_no_exposure(self) -> None:
+        clock = Clock()
+        bench, notebook = watched_bench(self.settings, clock)
+        bench.spend(500.0)
+        bench.display(np.ones(4), 1000, 600)
+        clock.now += 1700e-6
+        bench.spend(900.0)  # from the third exposure, at 2500 µs, on
+        bench.spend(900.0)  # after it, until 4300 µs: the projection lasts longer
+        clock.now += 1.0
+        assert bench.time_us == 4500.0
+        bench.display(np.ones(4), 1000, 600)
+        clock.now += 1700e-6
+        bench.spend(5000.0)  # from 6500 µs until 11 500 µs: longer than the projection
+        clock.now += 1.0
+        assert bench.time_us == 11_500.0
+        bench.display(np.ones(1), 1000, 600)
+        clock.now += 1.0
+        bench.advance()
+        assert notebook.times_us == [500, 1500, 2500, 3500, 4500, 5500, 6500, 7500, 11_500]
+
+    def test_waiting_goes_on_when_the_projection_beside_it_is_halted(self) -> None:
+        clock = Clock()
+        bench, notebook = watched_bench(self.settings, clock)
+        bench.display(np.ones(4), 1000, 600)
+        bench.spend(2200.0)
+        clock.now += 700e-6
+        bench.halt()
+        assert (bench.time_us, notebook.times_us) == (2200.0, [0.0])
+
     def test_two_projections_at_once_are_refused(self) -> None:
         bench, _ = watched_bench(self.settings)
         bench.display(np.ones(2), 1000, 600)

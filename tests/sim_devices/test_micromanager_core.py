@@ -166,6 +166,8 @@ def test_refusals_are_worded_as_mmcores() -> None:
         core.set_camera_device("Elsewhere")
     with pytest.raises(RuntimeError, match=r"TriggerMode.*Internal"):
         core.set_property("SimulatedCamera", "TriggerMode", "Internal")
+    with pytest.raises(RuntimeError, match=r"PixelType.*GRAY8"):
+        core.set_property("SimulatedCamera", "PixelType", "GRAY8")
     with pytest.raises(RuntimeError, match=r'no property "Speed"'):
         core.get_property("SimulatedCamera", "Speed")
     with pytest.raises(RuntimeError, match="external trigger"):

@@ -161,6 +161,27 @@ def test_nothing_is_left_behind_after_stopping() -> None:
         assert again.port == port
 
 
+def test_stopping_while_a_client_opens_a_port_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(threading.enumerate())
+    server = MicroManagerServer(SimulatedCore(a_bench())).start()
+    opening, listen = threading.Event(), server._listen
+
+    def listen_late(port: int) -> int:
+        opening.set()
+        assert server._stopping.wait(10)
+        return listen(port)
+
+    monkeypatch.setattr(server, "_listen", listen_late)
+    with zmq.Context() as context, context.socket(zmq.REQ) as socket:
+        socket.linger = 0
+        socket.connect(f"tcp://127.0.0.1:{server.port}")
+        request = {"command": "constructor", "classpath": "mmcorej.CMMCore", "arguments": [], "new-port": True}
+        socket.send(json.dumps(request).encode("iso-8859-1"))
+        assert opening.wait(10)
+        server.stop()
+    assert set(threading.enumerate()) <= before
+
+
 def test_a_port_that_is_taken_is_an_error(server: MicroManagerServer) -> None:
     other = MicroManagerServer(SimulatedCore(a_bench()), server.port)
     with pytest.raises(zmq.ZMQError, match="in use"):
@@ -216,6 +237,7 @@ class TestByHand:
         shadow, _ = ask(command="constructor", classpath="mmcorej.CMMCore", arguments=[])
         for message in (
             {"command": "get-constructors", "classpath": "org.nowhere.Thing"},
+            {"command": "get-class", "classpath": "mmcorej.CMMCore"},
             {"command": "dance"},
             {"command": "get-field", "hash-code": shadow["hash-code"], "name": "secret"},
             {"command": "get-field", "hash-code": "gone", "name": "pix"},
