@@ -79,7 +79,8 @@ def _alignment(false_alarms: float | None) -> str:
         return "unknown: give sample.expected_total"
     if false_alarms > FALSE_ALARMS_PER_BLOCK:
         return f"too dim: {false_alarms:.1e} false alarms a block, the run would be refused"
-    return f"provable, {false_alarms:.1e} false alarms a block"
+    rate = f"{false_alarms:.0e}" if false_alarms >= 1e-15 else "less than 1e-15"
+    return f"provable, {rate} false alarms a block"
 
 
 def watched_acquisition(config: AcquisitionConfig, *, overwrite: bool) -> RunResult:
