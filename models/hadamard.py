@@ -7,6 +7,7 @@ first transform imports torch, not this module: sequency, masks and plans need n
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING, overload
 
@@ -24,46 +25,55 @@ class SideError(ValueError):
 
 
 @overload
-def transform(values: torch.Tensor) -> torch.Tensor: ...
+def transform(values: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor: ...
 @overload
 def transform(values: NDArray[np.float32]) -> NDArray[np.float32]: ...
 @overload
 def transform(values: NDArray[np.generic]) -> NDArray[np.float64]: ...
-def transform(values: torch.Tensor | NDArray[np.generic]) -> torch.Tensor | NDArray[np.generic]:
+def transform(
+    values: torch.Tensor | NDArray[np.generic], out: torch.Tensor | None = None
+) -> torch.Tensor | NDArray[np.generic]:
     """H_N applied to the last axis of ``values`` [..., N], unnormalized: twice is N times the values.
 
     Tensor in, tensor out, on its device and with its gradient; NumPy in, NumPy out. float32 and float64 are kept,
-    everything else becomes float64. Raises SideError where N is not a power of two.
+    everything else becomes float64. out: contiguous tensor like the result to write it into, for loops in which fresh
+    memory would cost more than the transform; it must not be ``values``, and it carries no gradient. Raises SideError
+    where N is not a power of two.
     """
     import torch
 
     if isinstance(values, torch.Tensor):
-        return _transform(values if values.dtype in (torch.float32, torch.float64) else values.to(torch.float64))
+        kept = values.dtype in (torch.float32, torch.float64)
+        return _transform(values if kept else values.to(torch.float64), out)
     array = np.ascontiguousarray(values)
     if array.dtype not in (np.float32, np.float64):
         array = array.astype(np.float64)
     if not array.flags.writeable:
         array = array.copy()
-    result: NDArray[np.generic] = _transform(torch.from_numpy(array)).numpy()
+    result: NDArray[np.generic] = _transform(torch.from_numpy(array), None).numpy()
     return result
 
 
 @overload
-def transform_image(image: torch.Tensor) -> torch.Tensor: ...
+def transform_image(image: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor: ...
 @overload
 def transform_image(image: NDArray[np.float32]) -> NDArray[np.float32]: ...
 @overload
 def transform_image(image: NDArray[np.generic]) -> NDArray[np.float64]: ...
-def transform_image(image: torch.Tensor | NDArray[np.generic]) -> torch.Tensor | NDArray[np.generic]:
+def transform_image(
+    image: torch.Tensor | NDArray[np.generic], out: torch.Tensor | None = None
+) -> torch.Tensor | NDArray[np.generic]:
     """H_n·X·H_n of images [..., n, n]: the coefficients as [..., n, n], coefficient i = u·n + v at [u, v].
 
-    Raises SideError where the images are not square with a power of two as side.
+    out: as for ``transform``. Raises SideError where the images are not square with a power of two as side.
     """
     side = image.shape[-1]
     if image.ndim < 2 or image.shape[-2] != side:
         raise SideError(f"found an array {list(image.shape)}; expected square images [..., n, n]")
     flat = image.reshape(*image.shape[:-2], side * side)
-    return transform(flat).reshape(image.shape)
+    if isinstance(flat, np.ndarray):
+        return transform(flat).reshape(image.shape)
+    return transform(flat, None if out is None else out.view(flat.shape)).reshape(image.shape)
 
 
 @overload
@@ -88,33 +98,58 @@ def check_side(n: int) -> None:
         raise SideError(f"found {n}; expected a power of two")
 
 
-def _transform(values: torch.Tensor) -> torch.Tensor:
+def _transform(values: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
     import torch
 
     length = values.shape[-1]
     check_side(length)
-    if length == 1:
-        return values.clone()
+    factors = _factors(length)
+    if not factors:
+        return values.clone() if out is None else out.copy_(values)
     source = values.contiguous()
-    # Two buffers in turn: fresh pages for every factor would cost more than its product. Gradients forbid reuse.
+    # Two buffers in turn, the last factor's being the result: fresh pages for every factor would cost more than its
+    # product. Gradients forbid reuse.
     tracked = torch.is_grad_enabled() and values.requires_grad
-    buffers = [None, None] if tracked else [torch.empty_like(source) for _ in range(2)]
+    buffers: list[torch.Tensor | None] = [None, None]
+    if not tracked:
+        result = torch.empty_like(source) if out is None else out
+        buffers = [_scratch(source), result] if len(factors) % 2 == 0 else [result, _scratch(source)]
     before, after = values.numel() // length, length
-    for step, factor in enumerate(_factors(length)):
+    for step, factor in enumerate(factors):
         matrix = _matrix(factor, values.dtype, values.device)
         after //= factor
         shape = (before, factor) if after == 1 else (factor, after) if before == 1 else (before, factor, after)
         source = source.reshape(shape)
         buffer = buffers[step % 2]
-        out = None if buffer is None else buffer.view(shape)
+        target = None if buffer is None else buffer.view(shape)
         if after == 1:
-            source = torch.mm(source, matrix, out=out)
+            source = torch.mm(source, matrix, out=target)
         elif before == 1:
-            source = torch.mm(matrix, source, out=out)
+            source = torch.mm(matrix, source, out=target)
         else:
-            source = torch.bmm(matrix.expand(before, factor, factor), source, out=out)
+            source = torch.bmm(matrix.expand(before, factor, factor), source, out=target)
         before *= factor
     return source.reshape(values.shape)
+
+
+class _ThreadScratch(threading.local):
+    """The buffer that this thread's last transform used between its factors."""
+
+    buffer: torch.Tensor | None = None
+
+
+_kept = _ThreadScratch()
+
+
+def _scratch(like: torch.Tensor) -> torch.Tensor:
+    """A buffer like ``like``, its contents arbitrary: this thread's last one where it fits."""
+    import torch
+
+    buffer = _kept.buffer
+    if buffer is None or buffer.numel() != like.numel() or buffer.dtype != like.dtype or buffer.device != like.device:
+        with torch.inference_mode(False):  # an inference tensor could not be written to outside of inference mode
+            buffer = _kept.buffer = torch.empty_like(like)
+    return buffer.view(like.shape)
 
 
 @lru_cache(maxsize=32)

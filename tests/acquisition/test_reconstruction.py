@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 from scipy.linalg import hadamard
 

@@ -154,3 +154,23 @@ def test_images_that_are_not_square_with_such_a_side_are_refused(shape: tuple[in
 def test_coefficients_of_no_square_image_are_refused(n_coefficients: int) -> None:
     with pytest.raises(SideError):
         inverse_image(np.ones(n_coefficients))
+
+
+@pytest.mark.parametrize("length", [1, 2, 64, 2048, 2**16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_result_can_be_written_into_a_buffer_again_and_again(length: int, dtype: torch.dtype) -> None:
+    buffer = torch.full((3, length), torch.nan, dtype=dtype)
+    for seed in range(3):
+        values = torch.rand(3, length, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+        kept = values.clone()
+        written = transform(values, out=buffer)
+        assert written.data_ptr() == buffer.data_ptr()
+        assert torch.equal(buffer, transform(values))
+        assert torch.equal(values, kept)
+
+
+def test_results_do_not_share_memory_with_one_another() -> None:
+    first = transform(torch.ones(4096))
+    kept = first.clone()
+    transform(torch.zeros(4096))
+    assert torch.equal(first, kept)
