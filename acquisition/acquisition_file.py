@@ -17,8 +17,8 @@ from acquisition.problems import AcquisitionFileError, InconsistentFileError, Pr
 _ErrorDetail = Mapping[str, Any]
 
 
-def load_acquisition(path: Path) -> AcquisitionConfig:
-    """Read and validate an acquisition file.
+def load_acquisition(path: Path, changes: Mapping[str, Mapping[str, Any]] | None = None) -> AcquisitionConfig:
+    """Read an acquisition file, put ``changes`` (section → key → value) into it, and validate the whole.
 
     Raises AcquisitionFileError where the file is missing, is no YAML mapping, or has bad keys or values: every
     problem names the path of its key, what was found and what is allowed.
@@ -33,6 +33,9 @@ def load_acquisition(path: Path) -> AcquisitionConfig:
         raise AcquisitionFileError(
             str(path), [Problem("(file)", " ".join(str(error).split()), "valid YAML")]
         ) from error
+    for section, values in (changes or {}).items():
+        if isinstance(document, dict) and isinstance(document.setdefault(section, {}), dict):
+            document[section].update(values)
     return validate_acquisition(document, source=str(path))
 
 
@@ -172,6 +175,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
                 raise yaml.constructor.ConstructorError(

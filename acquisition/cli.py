@@ -122,12 +122,11 @@ def main() -> None:
 
 
 def _said(error: Exception) -> str:
-    """An error in one line for people: files first, without the operating system's number."""
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
+    """An error for people: files first, without the operating system's number, and what was noted beside it."""
+    text = str(error)
     if isinstance(error, OSError) and error.strerror:
-        return str(error.strerror)
-    return str(error)
+        text = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+    return "\n".join([text, *getattr(error, "__notes__", [])])
 
 
 def _acquire(config: AcquisitionConfig, *, overwrite: bool) -> None:
@@ -158,15 +157,14 @@ def _termination_as_interrupt() -> Iterator[None]:
 
 
 def _load(file: Path | None, sample: Path | None, output: Path | None) -> AcquisitionConfig:
-    from acquisition.acquisition_file import example_dry_run, load_acquisition, validate_acquisition
+    from acquisition.acquisition_file import example_dry_run, load_acquisition
 
-    config = load_acquisition(example_dry_run() if file is None else file)
-    document = config.model_dump(mode="json")
+    changes: dict[str, dict[str, object]] = {}
     if sample is not None:
-        document["sample"].update(image=str(sample), name=sample.name)
+        changes["sample"] = {"image": str(sample), "name": sample.name}
     if output is not None:
-        document["output"].update(run=str(output), picture=None)
-    return validate_acquisition(document, source="the command line")
+        changes["output"] = {"run": str(output), "picture": None}
+    return load_acquisition(example_dry_run() if file is None else file, changes)
 
 
 if __name__ == "__main__":

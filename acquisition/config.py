@@ -361,7 +361,9 @@ class Output(Section):
     @property
     def picture_path(self) -> Path:
         """Where the PNG goes."""
-        return self.picture if self.picture is not None else self.run.with_suffix(".png")
+        if self.picture is not None:
+            return self.picture
+        return self.run.with_name(self.run.name.removesuffix(".zarr") + ".png")
 
 
 class AcquisitionConfig(Section):
@@ -425,7 +427,10 @@ class AcquisitionConfig(Section):
 
 
 def rehearsal_of(config: AcquisitionConfig) -> AcquisitionConfig:
-    """The same acquisition on simulated devices of the same chip: what ``hadascope dry-run`` plays."""
+    """The same acquisition on simulated devices of the same chip: what ``hadascope dry-run`` plays.
+
+    The sample is as bright as sample.expected_total says. Of a real camera its offset is rehearsed, not its frame.
+    """
     devices = config.devices
     projector, detector, light = devices.projector, devices.detector, devices.light_source
     if projector.kind == "alp":
@@ -437,11 +442,27 @@ def rehearsal_of(config: AcquisitionConfig) -> AcquisitionConfig:
         )
     if detector.kind == "micro-manager":
         detector = SimulatedDetector(
-            kind="simulated", offset_per_px=detector.offset_per_px, arming_ms=detector.arming_ms
+            kind="simulated",
+            offset_per_px=detector.offset_per_px,
+            frame_metadata=detector.frame_metadata,
+            arming_ms=detector.arming_ms,
         )
     if light.kind == "micro-manager-shutter":
         light = SimulatedShutter(kind="simulated", power_mw=light.power_mw)
-    return config.replace(devices=Devices(projector=projector, detector=detector, light_source=light))
+    simulated = Devices(projector=projector, detector=detector, light_source=light)
+    return config.replace(devices=simulated, bench=_expected_bench(config))
+
+
+def _expected_bench(config: AcquisitionConfig) -> Bench:
+    """The bench as bright as a real sample is expected to be, where the file says so."""
+    sample = config.sample
+    if config.simulated or sample.expected_total is None:
+        return config.bench
+    brightness = {
+        "photoelectrons_per_px": sample.expected_total / config.bench_gain / config.sensing.side**2,
+        "background_photoelectrons": sample.expected_background / config.bench_gain,
+    }
+    return config.bench.model_copy(update=brightness)
 
 
 def _region_problems(config: AcquisitionConfig) -> list[Problem]:

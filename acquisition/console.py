@@ -98,8 +98,7 @@ def watched_acquisition(config: AcquisitionConfig, *, overwrite: bool) -> RunRes
         TextColumn("{task.fields[image]}"),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task("acquiring", total=None, image="")
-        result = acquire(config, overwrite=overwrite, observer=_on_bar(progress, task))
+        result = acquire(config, overwrite=overwrite, observer=_on_bar(progress))
     refreshes, ages = len(result.live_record), result.live_record[:, 2]
     table = _table("Run", "what", "figure")
     if result.psnr is not None:
@@ -161,19 +160,18 @@ def print_info(run: StoredRun) -> None:
     Console().print(table)
 
 
-def _on_bar(progress: Progress, task: TaskID) -> Observer:
-    peak = 1.0
+def _on_bar(progress: Progress) -> Observer:
+    bars: list[TaskID] = []
 
     def on_plan(plan: SensingPlan) -> None:
-        progress.update(task, total=plan.schedule.n_pairs)
+        bars.append(progress.add_task("acquiring", total=plan.schedule.n_pairs, image=""))
 
     def on_block(readings: Readings) -> None:
-        progress.advance(task, readings.n_pairs)
+        progress.advance(bars[0], readings.n_pairs)
 
     def on_image(image: LiveImage) -> None:
-        nonlocal peak
-        peak = float(image.reconstruction.image.max()) or peak
-        progress.update(task, image=f"forecast {image.reconstruction.forecast_psnr(peak):.1f} dB")
+        peak = float(image.reconstruction.image.max()) or 1.0
+        progress.update(bars[0], image=f"forecast {image.reconstruction.forecast_psnr(peak):.1f} dB")
 
     return Observer(on_plan, on_block, on_image)
 

@@ -15,6 +15,12 @@ from acquisition.schedule import GUARD_PICTURES
 from acquisition.sensing_plan import SensingPlan
 from models.wiener import forecast_mse
 
+# A file or a folder takes whole units of the disk; metadata, live record, darks and the picture take what a run of any
+# size takes.
+DISK_UNIT_BYTES = 4096
+ARRAYS_PER_BLOCK = 6
+END_OF_RUN_BYTES = 2_000_000
+
 
 @dataclass(frozen=True)
 class PlanSummary:
@@ -22,9 +28,10 @@ class PlanSummary:
 
     pairs, exposures (guard_exposures among them), banks, blocks: counts; light_s: exposures × picture time; upload_s:
     time to load the DMD; arming_s: time to arm the detector; pictures: rendered in all; largest_bank_pictures: most
-    pictures in the DMD at once; disk_bytes: uncompressed; dose_mj: exposures × illumination time × power, None where
+    pictures in the DMD at once; disk_bytes: at most; dose_mj: exposures × illumination time × power, None where
     the power is unknown. None where the expected light is unknown: forecast_psnr, dB under the prior; false_alarms, of
-    the worst block's guards; brightest_reading, T + B and the camera's offset. detector_full_scale: None on real ones.
+    the worst block's guards; brightest_reading, T + B and the offset of the known pixels. detector_full_scale: None on
+    real ones.
     """
 
     pairs: int
@@ -82,10 +89,12 @@ def summarize(config: AcquisitionConfig, plan: SensingPlan, sample: NDArray[np.f
 
 
 def run_bytes(plan: SensingPlan) -> int:
-    """Bytes a run takes at most: whole chunks of readings, schedule, statistics and images."""
+    """Bytes a run takes on a disk at most: whole chunks in files and folders of their own, and what ends the run."""
     schedule = plan.schedule
-    block_bytes = schedule.longest_block_pairs * BYTES_PER_PAIR + schedule.most_block_guards * GUARD_PICTURES * 8 + 64
-    return len(schedule.blocks) * block_bytes + len(schedule.repeats) * (8 + 4 + 20 + 16)
+    data = schedule.longest_block_pairs * BYTES_PER_PAIR + schedule.most_block_guards * GUARD_PICTURES * 8
+    per_block = data + ARRAYS_PER_BLOCK * 3 * DISK_UNIT_BYTES  # a folder, sometimes two, and an unfilled unit each
+    per_coefficient = 8 + 4 + 3 * 8 + 16 + 4 * 8  # mask, repeats, statistics, prior, images and sample
+    return len(schedule.blocks) * per_block + len(schedule.repeats) * per_coefficient + END_OF_RUN_BYTES
 
 
 def expected_false_alarms(plan: SensingPlan) -> float | None:
@@ -100,11 +109,14 @@ def expected_false_alarms(plan: SensingPlan) -> float | None:
 
 
 def _brightest_reading(config: AcquisitionConfig, plan: SensingPlan) -> float | None:
-    """What the detector holds under a bright picture, its offset included."""
+    """What the detector holds under a bright picture, with its offset where the number of pixels is known."""
     if plan.expected_total is None:
         return None
     detector = config.devices.detector
-    pixels = detector.width_px * detector.height_px if detector.kind == "simulated" else 0
+    if detector.kind == "simulated":
+        pixels = detector.width_px * detector.height_px
+    else:
+        pixels = 0 if detector.region is None else detector.region.width * detector.region.height
     return plan.expected_total + plan.expected_background + detector.offset_per_px * pixels
 
 

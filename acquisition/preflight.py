@@ -27,7 +27,11 @@ def check_output(config: AcquisitionConfig, plan: SensingPlan, *, overwrite: boo
         )
     check_replaceable(run, overwrite=overwrite)
     for folder in (run.absolute().parent, picture.absolute().parent):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            text = f"the output's folder cannot be made ({error.strerror})"
+            raise OSError(error.errno, text, str(folder)) from error
     needed, free = run_bytes(plan), shutil.disk_usage(run.absolute().parent).free
     if free < needed:
         raise DiskFullError(

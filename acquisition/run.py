@@ -72,9 +72,10 @@ def acquire(config: AcquisitionConfig, *, overwrite: bool = False, observer: Obs
     """Play an acquisition from its file to its image.
 
     Before any device is touched the plan is made, and output and light are checked; before anything is written or
-    overwritten the devices are connected and checked. Whatever ends the run, the light goes off, the devices are freed,
-    and the run is marked with its true state; every committed block stays readable. Raises AcquisitionFileError,
-    SampleImageError, GuardsTooDimError, OutputExistsError, NotARunError, DiskFullError, and what devices raise.
+    overwritten the devices have accepted the timing and measured the dark level. Whatever ends the run, the light goes
+    off, the run is marked with its true state, and the devices are freed; every committed block stays readable. Raises
+    AcquisitionFileError, SampleImageError, GuardsTooDimError, OutputExistsError, NotARunError, DiskFullError, and what
+    devices raise.
     """
     observer = Observer() if observer is None else observer
     sample = sample_on_stage(config)
@@ -85,8 +86,13 @@ def acquire(config: AcquisitionConfig, *, overwrite: bool = False, observer: Obs
     check_output(config, plan, overwrite=overwrite)
     with ExitStack() as ending:
         with connected_devices(config, sample) as devices:
-            largest_bank = max(bank.n_pictures for bank in plan.schedule.banks)
+            largest_bank = max(config.blocks.dark_exposures, *(bank.n_pictures for bank in plan.schedule.banks))
             check_projector(devices.projector.info, config.dmd_type, largest_bank)
+            timing = Timing(config.timing.picture_time_us, config.timing.illumination_time_us)
+            controller = Controller(devices, timing, PictureRenderer(dmd_region(config)).render)
+            dark = controller.measure_dark_level(config.blocks.dark_exposures)
+            if overwrite:
+                config.output.picture_path.unlink(missing_ok=True)
             store = RunStore.create(
                 config.output.run,
                 plan.schedule,
@@ -96,17 +102,21 @@ def acquire(config: AcquisitionConfig, *, overwrite: bool = False, observer: Obs
                 overwrite=overwrite,
             )
             ending.callback(store.close)
-            ending.enter_context(_marked(store))
-            played = _play(config, plan, devices, store, observer)
-        return _conclude(config, plan, played, sample, store)
+            with _marked(store):
+                played = _play(config, plan, devices, controller, dark, store, observer)
+        with _marked(store):
+            return _conclude(config, plan, played, sample, store)
 
 
 def _play(
-    config: AcquisitionConfig, plan: SensingPlan, devices: ConnectedDevices, store: RunStore, observer: Observer
+    config: AcquisitionConfig,
+    plan: SensingPlan,
+    devices: ConnectedDevices,
+    controller: Controller,
+    dark: NDArray[np.float64],
+    store: RunStore,
+    observer: Observer,
 ) -> _Played:
-    timing = Timing(config.timing.picture_time_us, config.timing.illumination_time_us)
-    controller = Controller(devices, timing, PictureRenderer(dmd_region(config)).render)
-    dark = controller.measure_dark_level(config.blocks.dark_exposures)
     dark_under_light = devices.light_source.is_on()
     store.write_dark(dark)
     store.annotate(dark_under_light=dark_under_light, **_on_record(devices, controller))

@@ -258,7 +258,8 @@ class StoredRun:
     def dose_mj(self) -> float | None:
         """Exposures × illumination time × power of the committed blocks, mJ; None where the power is unknown."""
         power_mw = self.facts["config"]["devices"]["light_source"]["power_mw"]
-        illumination_s = self.facts["config"]["timing"]["illumination_time_us"] * 1e-6
+        timing = self.facts.get("accepted_timing") or self.facts["config"]["timing"]
+        illumination_s = timing["illumination_time_us"] * 1e-6
         return None if power_mw is None else self.n_exposures * illumination_s * power_mw
 
     @property

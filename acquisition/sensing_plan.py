@@ -24,7 +24,7 @@ from models.masks import (
     water_filling,
 )
 from models.noise import NoiseModel
-from models.priors import Prior, power_law_prior, prior_from_images
+from models.priors import Prior, power_law_prior, prior_from_images, tempered
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def plan_sensing(config: AcquisitionConfig, sample: NDArray[np.float64] | None) 
 
 
 def load_image_prior(config: AcquisitionConfig) -> Prior | None:
-    """The prior of the file's images at unit total light, None where the prior is a power law.
+    """The prior of the file's images at unit total light, tempered with the typical law; None without images.
 
     Raises AcquisitionFileError where the images cannot be used.
     """
@@ -101,7 +101,8 @@ def load_image_prior(config: AcquisitionConfig) -> Prior | None:
             f"{path}: images with NaN, infinite or no light",
             "finite images that are not dark",
         )
-    return prior_from_images(images / totals[:, None, None])
+    typical = power_law_prior(n, 1.0)
+    return tempered(prior_from_images(images / totals[:, None, None]), len(images), typical)
 
 
 def schedule_limits(config: AcquisitionConfig) -> ScheduleLimits:
@@ -127,7 +128,9 @@ def _mask(config: AcquisitionConfig, prior: Prior, pair_variance: float) -> NDAr
             validate_mask(mask, n, alpha)
         except MaskError as error:
             raise _file_error(
-                "sensing.mask.file", f"{sensing.mask.file}: {error}", f"{n * n} probabilities of mean {alpha}"
+                "sensing.mask.file",
+                f"{sensing.mask.file}: {_without_found(error)}",
+                f"{n * n} probabilities of mean {alpha}",
             ) from error
         return mask
     makers: dict[str, Callable[[], NDArray[np.float64]]] = {
@@ -140,7 +143,7 @@ def _mask(config: AcquisitionConfig, prior: Prior, pair_variance: float) -> NDAr
     try:
         return makers[sensing.mask.kind]()
     except MaskError as error:
-        raise _file_error("sensing.alpha", str(error), "a budget that this mask can spend") from error
+        raise _file_error("sensing.alpha", _without_found(error), "a budget that this mask can spend") from error
 
 
 def _water_filled(config: AcquisitionConfig, prior: Prior, pair_variance: float) -> NDArray[np.float64]:
@@ -154,6 +157,8 @@ def _load_array(path: Path, key: str) -> NDArray[np.float64]:
         loaded = np.load(path, allow_pickle=False)
         if not isinstance(loaded, np.ndarray):
             raise TypeError("it is an archive of several arrays; save one array with numpy.save")
+        if loaded.dtype.kind not in "buif":
+            raise TypeError(f"it holds {loaded.dtype} values")
         return loaded.astype(np.float64)
     except (OSError, ValueError, TypeError) as error:
         raise _file_error(key, f"{path}: {error}", "a readable NumPy file (.npy) of numbers") from error
@@ -161,3 +166,8 @@ def _load_array(path: Path, key: str) -> NDArray[np.float64]:
 
 def _file_error(key: str, found: str, allowed: str) -> AcquisitionFileError:
     return AcquisitionFileError("the acquisition file", [Problem(key, found, allowed)])
+
+
+def _without_found(error: Exception) -> str:
+    """An error's text as it goes on after "found"."""
+    return str(error).removeprefix("found ")

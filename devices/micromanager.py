@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from devices.detector import Burst, DetectorInfo
 from devices.errors import DetectorTimeoutError, DeviceStateError, FrameBufferOverflowError, FrameShapeError
-from devices.micromanager_core import close_core, connect_core, must_be_reachable
-
-__all__ = ["MicroManagerDetector", "MicroManagerSettings", "close_core", "connect_core"]
+from devices.micromanager_core import must_be_reachable
 
 # Frames asked for beyond the exposures of a burst: a doubled trigger shows as a frame that is left over.
 _SURPLUS: Final = 16

@@ -18,6 +18,8 @@ from models.sequency import image_sequency
 TYPICAL_AMPLITUDE = 0.18
 TYPICAL_EXPONENT = 1.15
 
+TYPICAL_LAW_IMAGES = 10
+
 _FEWEST_TO_FIT = 32
 
 
@@ -46,6 +48,16 @@ def prior_from_images(images: NDArray[np.float64]) -> Prior:
         raise PriorError("found NaN or infinite values in the images; expected finite ones")
     coefficients = transform(stack.reshape(len(stack), -1))
     return Prior(coefficients.mean(axis=0), coefficients.var(axis=0, ddof=1))
+
+
+def tempered(prior: Prior, n_images: int, typical: Prior) -> Prior:
+    """A prior from few images, with the doubt that their number leaves; arguments at the same total light.
+
+    The variance is pooled with the typical law's, which counts as TYPICAL_LAW_IMAGES images, and widened by 1 + 1/K,
+    because the mean is known from K images only.
+    """
+    pooled = (n_images - 1) * prior.variance + TYPICAL_LAW_IMAGES * typical.variance
+    return Prior(prior.mean, pooled / (n_images - 1 + TYPICAL_LAW_IMAGES) * (1 + 1 / n_images))
 
 
 def prior_from_image(image: NDArray[np.float64]) -> Prior:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from acquisition.acquisition_file import dump_acquisition, example_dry_run, load_acquisition, validate_acquisition
 from acquisition.config import AcquisitionConfig, Section, rehearsal_of
+from acquisition.connect import sample_on_stage
 from acquisition.problems import AcquisitionFileError, Problem
 
 Document = dict[str, Any]
@@ -143,6 +144,17 @@ def test_a_rehearsal_keeps_chip_and_timing_and_exchanges_the_devices_for_simulat
     assert (rehearsal.sensing, rehearsal.timing) == (config.sensing, config.timing)
     kinds = {rehearsal.devices.projector.kind, rehearsal.devices.detector.kind, rehearsal.devices.light_source.kind}
     assert kinds == {"simulated"}
+
+
+def test_a_rehearsal_is_as_bright_as_the_sample_is_expected_to_be(document: Document) -> None:
+    real_devices(document)
+    document["sample"].update(expected_total=4e6, expected_background=100.0)
+    config = validate_acquisition(document, "test")
+    rehearsal = rehearsal_of(config)
+    light = sample_on_stage(rehearsal)
+    assert light is not None
+    assert light.sum() == pytest.approx(4e6)
+    assert rehearsal.expected_background == pytest.approx(100.0)
 
 
 @pytest.mark.parametrize("section", Section.__subclasses__())

@@ -158,7 +158,7 @@ BAD_MASKS = {
     "over one": (probabilities(at3=1.5), "1 values outside [0, 1], the first 1.5 at 3"),
     "negative": (probabilities(at3=-0.5), "1 values outside [0, 1], the first -0.5 at 3"),
     "wrong size": (np.full(63, 0.5), "63 probabilities"),
-    "wrong mean": (np.full(64, 0.4), "found mean 0.4; expected α = 0.5"),
+    "wrong mean": (np.full(64, 0.4), "mean 0.4; expected α = 0.5"),
     "text": (np.array(["a"] * 64), "numbers"),
 }
 
@@ -274,6 +274,24 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path, small_file: Path) ->
         small_file.read_text(encoding="utf-8") + "\ntiming: {picture_time_us: 50}\n", encoding="utf-8"
     )
     assert_refusal(hadascope(tmp_path, "plan", small_file), "'timing' stands twice")
+
+
+def test_yaml_that_merges_is_yaml(tmp_path: Path, small_file: Path) -> None:
+    text = small_file.read_text(encoding="utf-8").replace("timing:\n", "timing: &base\n")
+    small_file.write_text(text + "\n", encoding="utf-8")
+    merged = text.replace("timing: &base\n", "timing:\n  <<: {picture_time_us: 5000}\n")
+    (tmp_path / "merged.yaml").write_text(merged, encoding="utf-8")
+    done = hadascope(tmp_path, "plan", "merged.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "100 µs per picture" in done.stdout  # what stands there itself wins over what is merged
+
+
+def test_options_count_before_the_file_is_judged(tmp_path: Path, small_file: Path) -> None:
+    tifffile.imwrite(tmp_path / "four.tif", np.arange(1, 17, dtype=np.uint8).reshape(4, 4))
+    edit(small_file, {"sensing": {"side": 4}, "output": {"run": "bad.png"}})
+    done = hadascope(tmp_path, "dry-run", small_file, "--sample", "four.tif", "--output", "four.zarr")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "four.png").is_file()
 
 
 def test_a_section_that_is_none_is_refused_with_what_it_could_hold(tmp_path: Path, small_file: Path) -> None:

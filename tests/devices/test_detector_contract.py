@@ -12,7 +12,8 @@ import pytest
 
 from devices.detector import Detector
 from devices.errors import DetectorTimeoutError, DeviceStateError
-from devices.micromanager import MicroManagerDetector, MicroManagerSettings, close_core, connect_core
+from devices.micromanager import MicroManagerDetector, MicroManagerSettings
+from devices.micromanager_core import close_core, connect_core
 from sim_devices.bench import OpticalBench
 from sim_devices.micromanager_core import SimulatedCore
 from sim_devices.micromanager_server import MicroManagerServer

@@ -8,7 +8,7 @@ import pytest
 
 from devices.errors import DeviceNotFoundError, DeviceStateError
 from devices.light_source import NoLightSource
-from devices.micromanager import close_core, connect_core
+from devices.micromanager_core import close_core, connect_core
 from devices.micromanager_shutter import MicroManagerShutter
 from sim_devices.bench import OpticalBench
 from sim_devices.micromanager_core import SimulatedCore

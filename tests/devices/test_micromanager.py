@@ -13,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from devices.errors import DeviceNotFoundError, DeviceStateError, FrameBufferOverflowError, FrameShapeError
-from devices.micromanager import MicroManagerDetector, MicroManagerSettings, close_core, connect_core
+from devices.micromanager import MicroManagerDetector, MicroManagerSettings
+from devices.micromanager_core import close_core, connect_core
 from sim_devices.bench import BenchSettings, OpticalBench
 from sim_devices.micromanager_core import SimulatedCore
 from sim_devices.micromanager_server import MicroManagerServer

@@ -22,6 +22,7 @@ from models.priors import (
     power_law_prior,
     prior_from_image,
     prior_from_images,
+    tempered,
 )
 
 
@@ -204,3 +205,12 @@ def test_a_sample_without_structure_gets_a_prior_near_zero() -> None:
     z[0] = 1e5
     fitted = fit_power_law(z, variance, 64, 1e5).variance
     assert fitted[1:].mean() < 5.0
+
+
+def test_a_prior_from_few_images_keeps_the_doubt_of_their_number() -> None:
+    rng = np.random.default_rng(8)
+    typical = power_law_prior(8, 1.0)
+    few, many = (Prior(np.zeros(64), rng.random(64)) for _ in range(2))
+    assert np.allclose(tempered(few, 2, typical).variance, (few.variance + 10 * typical.variance) / 11 * 1.5)
+    assert np.allclose(tempered(many, 100_000, typical).variance, many.variance, rtol=0.01, atol=1e-3)
+    assert tempered(few, 2, typical).mean is few.mean
