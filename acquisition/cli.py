@@ -61,7 +61,7 @@ def dry_run(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Rehearse an acquisition on simulated devices, whatever devices the file names."""
-    from acquisition.config import rehearsal_of
+    from acquisition.rehearsal import rehearsal_of
 
     _acquire(rehearsal_of(_load(file, sample, output)), overwrite=overwrite)
 

@@ -11,13 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from acquisition.config import (
-    AcquisitionConfig,
-    AlpProjector,
-    MicroManagerDetector,
-    MicroManagerShutter,
-    SimulatedDetector,
-)
+from acquisition.config import AcquisitionConfig
+from acquisition.device_sections import AlpProjector, MicroManagerDetector, MicroManagerShutter, SimulatedDetector
 from acquisition.sample_image import read_sample
 from devices.detector import Detector
 from devices.light_source import LightSource

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from acquisition.acquisition_file import example_dry_run, validate_acquisition
-from acquisition.config import rehearsal_of
 from acquisition.plan import summarize
+from acquisition.rehearsal import rehearsal_of
 from acquisition.sensing_plan import plan_sensing
 
 ROOT = Path(__file__).parent.parent

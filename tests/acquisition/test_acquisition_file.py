@@ -11,9 +11,11 @@ import yaml
 from pydantic import BaseModel
 
 from acquisition.acquisition_file import dump_acquisition, example_dry_run, load_acquisition, validate_acquisition
-from acquisition.config import AcquisitionConfig, Section, rehearsal_of
+from acquisition.config import AcquisitionConfig
 from acquisition.connect import sample_on_stage
 from acquisition.problems import AcquisitionFileError, Problem
+from acquisition.rehearsal import rehearsal_of
+from acquisition.section import Section
 
 Document = dict[str, Any]
 
