@@ -225,6 +225,11 @@ class Reconstruction(Section):
     refresh_s: float = quantity("Shortest time between two live images", "s", 0.1, ge=0)
 
 
+def picture_beside(run: Path, ending: str) -> Path:
+    """A picture's path beside a run, with the run's name."""
+    return run.with_name(run.name.removesuffix(".zarr") + ending)
+
+
 class Output(Section):
     """What the run leaves behind."""
 
@@ -234,9 +239,7 @@ class Output(Section):
     @property
     def picture_path(self) -> Path:
         """Where the PNG goes."""
-        if self.picture is not None:
-            return self.picture
-        return self.run.with_name(self.run.name.removesuffix(".zarr") + ".png")
+        return picture_beside(self.run, ".png") if self.picture is None else self.picture
 
 
 class AcquisitionConfig(Section):

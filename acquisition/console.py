@@ -29,7 +29,7 @@ from acquisition.stored_reconstruction import StoredReconstruction
 
 def print_plan(config: AcquisitionConfig, summary: PlanSummary) -> None:
     """Print the figures of a planned acquisition."""
-    table = _table("Plan", "what", "figure")
+    table = _table("Plan")
     sensing = config.sensing
     dose = "unknown: give the light source's power_mw" if summary.dose_mj is None else f"{summary.dose_mj:.4g} mJ"
     forecast = (
@@ -100,7 +100,7 @@ def watched_acquisition(config: AcquisitionConfig, *, overwrite: bool) -> RunRes
     with Progress(*columns, console=console) as progress:
         result = acquire(config, overwrite=overwrite, observer=_on_bar(progress))
     refreshes, ages = len(result.live_record), result.live_record[:, 2]
-    table = _table("Run", "what", "figure")
+    table = _table("Run")
     if result.psnr is not None:
         table.add_row("PSNR", f"{result.psnr:.2f} dB against the sample")
     if refreshes:
@@ -118,7 +118,7 @@ def watched_acquisition(config: AcquisitionConfig, *, overwrite: bool) -> RunRes
 
 def print_reconstruction(made: StoredReconstruction) -> None:
     """Say what was reconstructed and where it is."""
-    table = _table("Reconstruction", "what", "figure")
+    table = _table("Reconstruction")
     table.add_row("pairs", f"{made.evidence.n_pairs:,} in {made.evidence.n_blocks} blocks")
     table.add_row("total light", f"{made.reconstruction.estimate.total:.5g} detector units per exposure")
     table.add_row(
@@ -134,7 +134,7 @@ def print_info(run: StoredRun) -> None:
     """Print what a run holds."""
     facts = run.facts
     sensing = facts["config"]["sensing"]
-    table = _table(str(run.path), "what", "figure")
+    table = _table(str(run.path))
     table.add_row("state", "running, or ended without a mark" if run.state is RunState.RUNNING else run.state)
     with suppress(KeyError):
         table.add_row("cause", str(facts["cause"]))
@@ -148,7 +148,7 @@ def print_info(run: StoredRun) -> None:
     table.add_row("blocks", f"{len(run.committed)} of {run.n_blocks} committed")
     table.add_row("pairs", f"{run.n_pairs:,} of {int(run.repeats.sum()):,}")
     table.add_row("exposures", f"{run.n_exposures:,}" + ("" if run.dose_mj is None else f", dose {run.dose_mj:.4g} mJ"))
-    table.add_row("saturated exposures", str(int(run.commits[run.committed, 4].sum())))
+    table.add_row("saturated exposures", str(run.n_saturated))
     live = run.live_record
     if len(live):
         table.add_row("live images", f"{len(live)}, newest state {live[:, 2].mean() * 1e3:.0f} ms old on average")
@@ -176,8 +176,6 @@ def _on_bar(progress: Progress) -> Observer:
     return Observer(on_plan, on_block, on_image)
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", show_header=False)
-    for column in columns:
-        table.add_column(column)
-    return table
+def _table(title: str) -> Table:
+    """A table of two columns, what and figure."""
+    return Table("what", "figure", title=title, title_justify="left", show_header=False)

@@ -8,7 +8,7 @@ import shutil
 from acquisition.config import AcquisitionConfig
 from acquisition.integrity import FALSE_ALARMS_PER_BLOCK, GuardsTooDimError
 from acquisition.plan import expected_false_alarms, run_bytes
-from acquisition.run_store import DiskFullError, OutputExistsError, check_replaceable
+from acquisition.run_store import DiskFullError, check_replaceable, existing_output
 from acquisition.sensing_plan import SensingPlan
 
 
@@ -20,11 +20,7 @@ def check_output(config: AcquisitionConfig, plan: SensingPlan, *, overwrite: boo
     """
     run, picture = config.output.run, config.output.picture_path
     if picture.exists() and not overwrite:
-        raise OutputExistsError(
-            errno.EEXIST,
-            "the picture exists and is never overwritten unasked: choose another one, or add --overwrite",
-            str(picture),
-        )
+        raise existing_output(picture, "the picture")
     check_replaceable(run, overwrite=overwrite)
     for folder in (run.absolute().parent, picture.absolute().parent):
         try:

@@ -217,7 +217,7 @@ class StoredRun:
     @property
     def committed(self) -> NDArray[np.int64]:
         """Numbers of the committed blocks, int64."""
-        return np.flatnonzero(self.commits[:, 0] >= 0)
+        return np.flatnonzero(self.commits[:, COMMIT_FIELDS.index("pairs")] >= 0)
 
     @property
     def n_blocks(self) -> int:
@@ -227,7 +227,7 @@ class StoredRun:
     @property
     def n_pairs(self) -> int:
         """Pairs in the committed blocks."""
-        return int(self.commits[self.committed, 0].sum())
+        return self._committed_sum("pairs")
 
     @property
     def dark(self) -> NDArray[np.float64]:
@@ -251,8 +251,12 @@ class StoredRun:
     @property
     def n_exposures(self) -> int:
         """Exposures in the committed blocks, guards included."""
-        committed = self.commits[self.committed]
-        return int(2 * committed[:, 0].sum() + GUARD_PICTURES * committed[:, 1].sum())
+        return 2 * self.n_pairs + GUARD_PICTURES * self._committed_sum("guards")
+
+    @property
+    def n_saturated(self) -> int:
+        """Exposures of the committed blocks with a pixel at full scale."""
+        return self._committed_sum("saturated")
 
     @property
     def dose_mj(self) -> float | None:
@@ -278,6 +282,9 @@ class StoredRun:
         """A stored image, float64 [n, n]. Raises KeyError where the run has none of this name."""
         return np.asarray(_array(self._group, f"images/{name}/0")[:], dtype=np.float64)
 
+    def _committed_sum(self, field: str) -> int:
+        return int(self.commits[self.committed, COMMIT_FIELDS.index(field)].sum())
+
     def blocks(self) -> Iterator[Readings]:
         """The committed blocks in order. Raises CorruptBlockError."""
         for number in self.committed:
@@ -301,6 +308,12 @@ class StoredRun:
             )
 
 
+def existing_output(path: Path, what: str) -> OutputExistsError:
+    """The error that says that ``what`` stands at ``path`` already."""
+    text = f"{what} exists and is never overwritten unasked: choose another one, or add --overwrite"
+    return OutputExistsError(errno.EEXIST, text, str(path))
+
+
 def check_replaceable(path: Path, *, overwrite: bool) -> None:
     """Raise unless nothing stands where a run will be written, or a run that may be overwritten.
 
@@ -309,11 +322,7 @@ def check_replaceable(path: Path, *, overwrite: bool) -> None:
     if not path.exists():
         return
     if not overwrite:
-        raise OutputExistsError(
-            errno.EEXIST,
-            "the output exists and is never overwritten unasked: choose another one, or add --overwrite",
-            str(path),
-        )
+        raise existing_output(path, "the output")
     _open(path, "r")
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from acquisition.acquisition_file import validate_acquisition
-from acquisition.config import AcquisitionConfig
+from acquisition.config import AcquisitionConfig, picture_beside
 from acquisition.evidence import Evidence, EvidenceCollector, detector_dark_level
 from acquisition.picture import draw_result
 from acquisition.reconstruction import Reconstruction, reconstruct
-from acquisition.run_store import OutputExistsError, StoredRun, write_image
+from acquisition.run_store import StoredRun, existing_output, write_image
 
 
 @dataclass(frozen=True)
@@ -40,19 +39,11 @@ def reconstruct_run(
     AcquisitionFileError.
     """
     run = StoredRun(path)
-    picture = path.with_suffix(".reconstructed.png") if picture is None else picture
+    picture = picture_beside(path, ".reconstructed.png") if picture is None else picture
     if picture.exists() and not overwrite:
-        raise OutputExistsError(
-            errno.EEXIST,
-            "the picture exists and is never overwritten unasked: choose another one, or add --overwrite",
-            str(picture),
-        )
+        raise existing_output(picture, "the picture")
     if run.has_image("reconstructed") and not overwrite:
-        raise OutputExistsError(
-            errno.EEXIST,
-            "the run has a reconstructed image, which is never overwritten unasked: add --overwrite",
-            str(path / "images" / "reconstructed"),
-        )
+        raise existing_output(path / "images" / "reconstructed", "the run's reconstructed image")
     config = stored_config(run, estimator=estimator, tv_weight=tv_weight)
     evidence = stored_evidence(run)
     reconstruction = reconstruct(evidence, config, run.image_prior)
