@@ -44,8 +44,10 @@ class SimulatedAlpLibrary:
 
     The bench's mirrors are the chip's mirrors. ``row_bytes`` are the bytes of a packed row, ``dmd_type_code`` what
     inquiry 2021 answers, ``min_picture_time_us`` the shortest picture time in normal binary mode. ``upload_mb_per_s``
-    is the transfer rate declared to the bench's clock; None: no time passes. Sequences are numbered from 0, and a
-    number that is free again is given out again: a trap for whoever takes 0 for none, or keeps a number too long.
+    is the transfer rate declared to the bench's clock; None: no time passes. The transfer of a whole sequence is
+    declared when its memory is allocated, and setting a sequence's timing waits for all transfers: so the clock does
+    not depend on which of two threads, one loading and one displaying, comes first. Sequences are numbered from 0, and
+    a number that is free again is given out again: a trap for whoever takes 0 for none, or keeps a number too long.
     """
 
     def __init__(
@@ -142,6 +144,8 @@ class SimulatedAlpLibrary:
         # A picture that was never loaded shows what the memory held before; all mirrors on cannot be overlooked.
         light = np.full(pictures, self._total)
         self._sequences[number] = AlpSequence(planes, light, self._min_picture_time_us)
+        if self._upload_mb_per_s is not None:
+            self._bench.upload(planes * pictures * self._height * self._row_bytes / self._upload_mb_per_s)
         return _answer(sequence_id, number)
 
     def AlpSeqFree(self, device_id: Any, sequence_id: Any) -> int:
@@ -186,6 +190,7 @@ class SimulatedAlpLibrary:
             return refused
         if any(_value(delay) != 0 for delay in (synch_delay, synch_pulse_width, trigger_in_delay)):
             return PARM_INVALID
+        self._bench.wait_for_uploads()
         sequence = self._sequences[_value(sequence_id)]
         return OK if sequence.set_timing(_value(picture_time), _value(illuminate_time)) else PARM_INVALID
 
@@ -206,8 +211,6 @@ class SimulatedAlpLibrary:
         if not address:
             return ADDR_INVALID
         sequence.light[offset : offset + load] = self._decode(address, load, sequence.setting(DATA_FORMAT))
-        if self._upload_mb_per_s is not None:
-            self._bench.spend(load * self._height * self._row_bytes / self._upload_mb_per_s)
         return OK
 
     def AlpProjControl(self, device_id: Any, control: Any, value: Any) -> int:

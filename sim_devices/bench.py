@@ -3,7 +3,8 @@
 Time. The bench's clock advances only by displayed exposures and by declared waiting (arming, upload), so that a run
 reads the same on any computer and through any wire. ``pace`` only decides when, by the wall clock, an exposure has
 happened: 0 at once, 1 in real time. Waiting that is declared during a projection goes on beside it: exposures keep
-their times, and afterwards the clock stands at the end of whichever of the two lasts longer.
+their times, and afterwards the clock stands at the end of whichever of the two lasts longer. Uploads go on beside
+everything, one after the other, and move the clock only when somebody waits for them.
 
 Light. An exposure of picture light L (what the mirrors it turns on send when the sample is fresh) reads
 
@@ -79,6 +80,20 @@ class Projection:
         return len(self.light)
 
 
+@dataclass(frozen=True)
+class BenchState:
+    """All that later readings depend on: what a resumed run begins with.
+
+    ``n_exposures`` displayed so far, the clock ``time_us``, the sample's light time ``lit_us``, and when the uploads
+    that are under way end, ``uploads_end_us``.
+    """
+
+    n_exposures: int
+    time_us: float
+    lit_us: float
+    uploads_end_us: float
+
+
 class Watcher(Protocol):
     """A detector that looks at the bench: the projector's synchronisation output triggers it."""
 
@@ -116,6 +131,7 @@ class OpticalBench:
         self._time_us = 0.0
         self._lit_us = 0.0
         self._busy_until_us = 0.0
+        self._uploads_end_us = 0.0
 
     @property
     def mirror_light(self) -> NDArray[np.float64]:
@@ -135,6 +151,26 @@ class OpticalBench:
         with self.lock:
             self._advance()
             return self._time_us
+
+    @property
+    def state(self) -> BenchState:
+        """What later readings depend on, now."""
+        with self.lock:
+            self._advance()
+            return BenchState(self._n_exposures, self._time_us, self._lit_us, self._uploads_end_us)
+
+    def restore(self, state: BenchState) -> None:
+        """Go on from a state of before, perhaps of another bench of the same make.
+
+        Raises RuntimeError while pictures are displayed.
+        """
+        with self.lock:
+            self._advance()
+            if self._running is not None:
+                raise RuntimeError("the bench is displaying; a state can be restored between projections only")
+            self._n_exposures, self._time_us = state.n_exposures, state.time_us
+            self._lit_us, self._uploads_end_us = state.lit_us, state.uploads_end_us
+            self._busy_until_us = state.time_us
 
     @property
     def light_on(self) -> bool:
@@ -170,6 +206,23 @@ class OpticalBench:
             self._busy_until_us = max(self._busy_until_us, self._time_us) + duration_us
             if self._running is None:
                 self._time_us = self._busy_until_us
+
+    def upload(self, duration_us: float) -> None:
+        """Declare a transfer to the projector that begins now, or when the one before it has ended.
+
+        It goes on beside everything else. Times are whole microseconds, so that sums of them are exact.
+        """
+        with self.lock:
+            self._advance()
+            self._uploads_end_us = max(self._uploads_end_us, self._time_us) + round(duration_us)
+
+    def wait_for_uploads(self) -> None:
+        """Move the clock to the end of all transfers declared so far, or of the projection where that is later."""
+        with self.lock:
+            self._advance()
+            self._busy_until_us = max(self._busy_until_us, self._uploads_end_us)
+            if self._running is None:
+                self._time_us = max(self._time_us, self._busy_until_us)
 
     def display(
         self,

@@ -365,10 +365,10 @@ def test_halting_makes_the_device_idle() -> None:
     assert wire.library.AlpDevFree(wire.device) == OK
 
 
-def test_an_upload_takes_declared_time() -> None:
+def test_an_upload_takes_declared_time_that_setting_the_timing_waits_for() -> None:
     bench = a_bench()
     wire = Wire(a_library(bench, upload_mb_per_s=2.0))
     _, sequence = wire.sequence(10)
-    wire.control(sequence, DATA_FORMAT, TOPDOWN)
-    wire.put(sequence, 0, 10, packed(some_bits(10)))
-    assert bench.time_us == pytest.approx(10 * HEIGHT * ROW_BYTES / 2.0)
+    assert bench.time_us == 0.0
+    assert wire.library.AlpSeqTiming(wire.device, sequence, 90, 100, 0, 0, 0) == OK
+    assert bench.time_us == 10 * HEIGHT * ROW_BYTES / 2.0
