@@ -4,6 +4,9 @@ It sits where ALP4lib keeps its loaded library, so that ALP4lib itself is used u
 values and pointers; pictures are read from the memory they point to. Names, codes and defaults: ViALUX, ALP-4
 high-speed API description. What is not simulated (external triggers, endless projection, scrolling, look-up tables,
 grey values) is refused with ALP_PARM_INVALID rather than ignored.
+
+Assumed: device settings need an idle board, and what is started while the mirrors float is refused with
+ALP_ERROR_POWER_DOWN.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sim_devices.alp_device import AlpDevice
+from sim_devices.alp_faults import AlpFaults, can_fail
 from sim_devices.alp_sequence import DATA_FORMAT, AlpSequence
 from sim_devices.bench import OpticalBench
 
@@ -27,6 +32,8 @@ PARM_INVALID = 1005
 ADDR_INVALID = 1006
 MEMORY_FULL = 1007
 SEQ_IN_USE = 1008
+HALTED = 1009
+ERROR_POWER_DOWN = 1018
 
 _DEVICE_ID = 1
 _DEV_BUSY, _DEV_READY, _DEV_IDLE = 1100, 1101, 1102
@@ -34,7 +41,6 @@ _PROJ_ACTIVE, _PROJ_IDLE = 1200, 1201
 _PROJ_MODE, _MASTER = 2300, 2301
 _PROJ_INVERSION = 2306
 _PROJ_STATE = 2400
-_DEVICE_SETTINGS = {2004: (2006, 2007), 2005: (2008, 2009), 2014: (0, 1), 2016: (0,), 2064: (0,)}
 # Data formats of AlpSeqPut: a byte a mirror (its highest or its lowest bit counts), or packed rows.
 _LSB_ALIGN, _BINARY_TOPDOWN, _BINARY_BOTTOMUP = 1, 2, 3
 
@@ -48,6 +54,9 @@ class SimulatedAlpLibrary:
     declared when its memory is allocated, and setting a sequence's timing waits for all transfers: so the clock does
     not depend on which of two threads, one loading and one displaying, comes first. Sequences are numbered from 0, and
     a number that is free again is given out again: a trap for whoever takes 0 for none, or keeps a number too long.
+
+    ``faults`` are what goes wrong (see AlpFaults), ``device`` what the board says of itself. The functions may be
+    called from several threads, as the board's may.
     """
 
     def __init__(
@@ -59,7 +68,9 @@ class SimulatedAlpLibrary:
         min_picture_time_us: int,
         serial: int = 12345,
         upload_mb_per_s: float | None = None,
+        exclusive_transfers: bool = False,
     ) -> None:
+        self.faults = AlpFaults(exclusive_transfers)
         self._bench = bench
         self._height, self._width = bench.mirror_light.shape
         if row_bytes * 8 < self._width:
@@ -69,26 +80,51 @@ class SimulatedAlpLibrary:
         self._min_picture_time_us = min_picture_time_us
         self._upload_mb_per_s = upload_mb_per_s
         self._total = float(bench.mirror_light.sum())
-        self._answers = {2000: serial, 2001: 0x04030000, 2021: dmd_type_code, 2057: self._height, 2058: self._width}
+        self._serial = serial
+        self.device = AlpDevice(
+            {2000: serial, 2001: 0x04030000, 2021: dmd_type_code, 2057: self._height, 2058: self._width}
+        )
         self._allocated = False
+        self._held = False
+        self._halts = 0
         self._sequences: dict[int, AlpSequence] = {}
         self._displayed: int | None = None
-        self._device_settings: dict[int, int] = {}
         self._inverted = 0
 
+    def inject(self, call: str, nth: int, code: int) -> None:
+        """Let the ``nth`` call from now (1: the next one) of a C function return ``code`` and do nothing."""
+        self.faults.inject(call, nth, code)
+
+    def withdraw(self) -> None:
+        """Take back what was injected and has not happened yet."""
+        self.faults.withdraw()
+
+    def hold(self) -> None:
+        """The process that has the device crashes, or another one takes it: nobody else gets it."""
+        self._held = True
+
+    def release(self) -> None:
+        """The board is power-cycled: free, idle, its memory empty, its mirrors resumed."""
+        self._bench.halt()
+        self._held = self._allocated = False
+        self._sequences.clear()
+        self.device.set(2064, 0)
+
+    @can_fail
     def AlpDevAlloc(self, device_number: Any, init_flag: Any, device_id: Any) -> int:
         """Hand out the device, once."""
-        if _value(device_number) not in (0, self._answers[2000]):
+        if _value(device_number) not in (0, self._serial):
             return 1001
         if _value(init_flag) != 0:
             return PARM_INVALID
-        if self._allocated:
+        if self._allocated or self._held:
             return NOT_READY
         self._allocated = True
-        self._device_settings = {control: values[0] for control, values in _DEVICE_SETTINGS.items()}
+        self.device.reset()
         self._inverted = 0
         return _answer(device_id, _DEVICE_ID)
 
+    @can_fail
     def AlpDevInquire(self, device_id: Any, inquiry: Any, answer: Any) -> int:
         """What the device is, its free memory included."""
         if not self._holds(device_id):
@@ -98,29 +134,28 @@ class SimulatedAlpLibrary:
             return _answer(answer, _DEV_BUSY if self._is_projecting() else _DEV_IDLE)
         if asked == 2003:
             return _answer(answer, self._free_pictures())
-        known = {**self._answers, **self._device_settings}
-        return _answer(answer, known[asked]) if asked in known else PARM_INVALID
+        found = self.device.ask(asked)
+        return PARM_INVALID if found is None else _answer(answer, found)
 
+    @can_fail
     def AlpDevControl(self, device_id: Any, control: Any, value: Any) -> int:
-        """Settings of the device that do not change what is seen."""
+        """Settings of the device."""
         if not self._holds(device_id):
             return NOT_AVAILABLE
-        setting, wanted = _value(control), _value(value)
-        allowed = _DEVICE_SETTINGS.get(setting, ())
-        if wanted == 0:
-            wanted = allowed[0] if allowed else 0
-        if wanted not in allowed:
-            return PARM_INVALID
-        self._device_settings[setting] = wanted
-        return OK
+        if self._is_projecting():
+            return NOT_IDLE
+        return OK if self.device.set(_value(control), _value(value)) else PARM_INVALID
 
+    @can_fail
     def AlpDevHalt(self, device_id: Any) -> int:
-        """Stop displaying; all memory stays allocated."""
+        """Stop displaying and loading; all memory stays allocated."""
         if not self._holds(device_id):
             return NOT_AVAILABLE
+        self._halts += 1
         self._bench.halt()
         return OK
 
+    @can_fail
     def AlpDevFree(self, device_id: Any) -> int:
         """Free the device and all sequences."""
         if not self._holds(device_id):
@@ -131,6 +166,7 @@ class SimulatedAlpLibrary:
         self._allocated = False
         return OK
 
+    @can_fail
     def AlpSeqAlloc(self, device_id: Any, bit_planes: Any, n_pictures: Any, sequence_id: Any) -> int:
         """Memory for pictures."""
         if not self._holds(device_id):
@@ -148,6 +184,7 @@ class SimulatedAlpLibrary:
             self._bench.upload(planes * pictures * self._height * self._row_bytes / self._upload_mb_per_s)
         return _answer(sequence_id, number)
 
+    @can_fail
     def AlpSeqFree(self, device_id: Any, sequence_id: Any) -> int:
         """Give a sequence's memory back."""
         refused = self._refusal(device_id, sequence_id)
@@ -158,6 +195,7 @@ class SimulatedAlpLibrary:
         del self._sequences[_value(sequence_id)]
         return OK
 
+    @can_fail
     def AlpSeqControl(self, device_id: Any, sequence_id: Any, control: Any, value: Any) -> int:
         """Settings of a sequence, in effect from its next start."""
         refused = self._refusal(device_id, sequence_id)
@@ -166,6 +204,7 @@ class SimulatedAlpLibrary:
         accepted = self._sequences[_value(sequence_id)].set(_value(control), _value(value))
         return OK if accepted else PARM_INVALID
 
+    @can_fail
     def AlpSeqInquire(self, device_id: Any, sequence_id: Any, inquiry: Any, answer: Any) -> int:
         """Settings and timing of a sequence."""
         refused = self._refusal(device_id, sequence_id)
@@ -174,6 +213,7 @@ class SimulatedAlpLibrary:
         found = self._sequences[_value(sequence_id)].ask(_value(inquiry))
         return PARM_INVALID if found is None else _answer(answer, found)
 
+    @can_fail
     def AlpSeqTiming(
         self,
         device_id: Any,
@@ -184,16 +224,17 @@ class SimulatedAlpLibrary:
         synch_pulse_width: Any,
         trigger_in_delay: Any,
     ) -> int:
-        """Picture and illumination time; delays are not simulated."""
+        """Picture and illumination time, sync delay and pulse; a delay of the trigger input is not simulated."""
         refused = self._refusal(device_id, sequence_id)
         if refused:
             return refused
-        if any(_value(delay) != 0 for delay in (synch_delay, synch_pulse_width, trigger_in_delay)):
+        if _value(trigger_in_delay) != 0:
             return PARM_INVALID
         self._bench.wait_for_uploads()
-        sequence = self._sequences[_value(sequence_id)]
-        return OK if sequence.set_timing(_value(picture_time), _value(illuminate_time)) else PARM_INVALID
+        times = map(_value, (picture_time, illuminate_time, synch_delay, synch_pulse_width))
+        return OK if self._sequences[_value(sequence_id)].set_timing(*times) else PARM_INVALID
 
+    @can_fail
     def AlpSeqPut(self, device_id: Any, sequence_id: Any, pic_offset: Any, pic_load: Any, user_array: Any) -> int:
         """Load pictures: each is decoded once by the bench, and only its light is kept."""
         refused = self._refusal(device_id, sequence_id)
@@ -210,9 +251,18 @@ class SimulatedAlpLibrary:
         address = _value(user_array)
         if not address:
             return ADDR_INVALID
-        sequence.light[offset : offset + load] = self._decode(address, load, sequence.setting(DATA_FORMAT))
+        halts = self._halts
+        self.faults.transfers += 1
+        try:
+            light = self._decode(address, load, sequence.setting(DATA_FORMAT))
+        finally:
+            self.faults.transfers -= 1
+        if self._halts != halts:
+            return HALTED
+        sequence.light[offset : offset + load] = light
         return OK
 
+    @can_fail
     def AlpProjControl(self, device_id: Any, control: Any, value: Any) -> int:
         """Settings of the projection; the device must be idle."""
         if not self._holds(device_id):
@@ -227,6 +277,7 @@ class SimulatedAlpLibrary:
             return OK
         return PARM_INVALID
 
+    @can_fail
     def AlpProjInquire(self, device_id: Any, inquiry: Any, answer: Any) -> int:
         """Settings and state of the projection."""
         if not self._holds(device_id):
@@ -236,6 +287,7 @@ class SimulatedAlpLibrary:
         asked = _value(inquiry)
         return _answer(answer, known[asked]) if asked in known else PARM_INVALID
 
+    @can_fail
     def AlpProjStart(self, device_id: Any, sequence_id: Any) -> int:
         """Display a sequence's selected pictures, as often as it says. A waiting queue is not simulated."""
         refused = self._refusal(device_id, sequence_id)
@@ -243,6 +295,8 @@ class SimulatedAlpLibrary:
             return refused
         if self._is_projecting():
             return NOT_IDLE
+        if self.device.mirrors_float:
+            return ERROR_POWER_DOWN
         number = _value(sequence_id)
         sequence = self._sequences[number]
         light = sequence.selected_light()
@@ -256,14 +310,20 @@ class SimulatedAlpLibrary:
         )
         return OK
 
+    @can_fail
     def AlpProjStartCont(self, device_id: Any, sequence_id: Any) -> int:
         """Endless projection: refused."""
         return self._refusal(device_id, sequence_id) or PARM_INVALID
 
+    @can_fail
     def AlpProjHalt(self, device_id: Any) -> int:
-        """Stop displaying."""
-        return self.AlpDevHalt(device_id)
+        """Stop displaying; loading goes on."""
+        if not self._holds(device_id):
+            return NOT_AVAILABLE
+        self._bench.halt()
+        return OK
 
+    @can_fail
     def AlpProjWait(self, device_id: Any) -> int:
         """Return when nothing is displayed any more."""
         if not self._holds(device_id):

@@ -2,10 +2,14 @@
 
 Timing follows the API description where it is exact: whole microseconds (the wire carries no others), a dark phase
 after every picture in normal binary mode and none in uninterrupted mode, a shortest picture time that depends on bit
-number and binary mode, and refusal of what does not fit. How long these times are differs from board to board. Assumed
-here: a dark phase of 2 µs; uninterrupted mode faster by just that; a picture of k bits as slow as 2^k - 1 binary ones,
-because its planes are weighted by time; and a change of mode that stretches a picture time which has become too short,
-and cuts an illumination time which has become too long.
+number and binary mode, and refusal of what does not fit. The sync pulse begins with the picture time and the display
+so much later as the sync delay says; by default the pulse ends with the illumination. In uninterrupted mode a picture
+is displayed for all of its picture time, whatever illumination time and sync delay are asked for.
+
+How long these times are differs from board to board. Assumed here: sync delay, illumination and dark phase have to fit
+into the picture time, and so has the pulse; a dark phase of 2 µs; uninterrupted mode faster by just that; a picture of
+k bits as slow as 2^k - 1 binary ones, because its planes are weighted by time; and a change of mode that stretches a
+picture time which has become too short, and cuts an illumination time which has become too long.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ _BITNUM, _BIN_MODE, _BIN_NORMAL, _BIN_UNINTERRUPTED = 2103, 2104, 2105, 2106
 _MAX_REPEAT = 2**20
 _DARK_US = 2
 _MAX_PICTURE_TIME_US = 10_000_000
+_MAX_SYNC_DELAY_US = 130_000
 _DEFAULT_PICTURE_TIME_US = 33_334
 
 
@@ -44,6 +49,8 @@ class AlpSequence:
         }
         self.picture_time_us = max(_DEFAULT_PICTURE_TIME_US, self.min_picture_time_us)
         self._illumination_time_us = self.picture_time_us - _DARK_US
+        self._sync_delay_us = 0
+        self._sync_pulse_us = 0
 
     @property
     def n_pictures(self) -> int:
@@ -59,6 +66,16 @@ class AlpSequence:
     def illumination_time_us(self) -> int:
         """How long a picture is displayed; without a dark phase, all the time."""
         return self._illumination_time_us if self._dark_us else self.picture_time_us
+
+    @property
+    def sync_delay_us(self) -> int:
+        """How long after the start of its sync pulse a picture is displayed."""
+        return self._sync_delay_us if self._dark_us else 0
+
+    @property
+    def sync_pulse_us(self) -> int:
+        """How long the sync output is active."""
+        return self._sync_pulse_us or self.sync_delay_us + self.illumination_time_us
 
     @property
     def min_picture_time_us(self) -> int:
@@ -85,7 +102,8 @@ class AlpSequence:
             return False
         self._settings[control] = value
         self.picture_time_us = max(self.picture_time_us, self.min_picture_time_us)
-        self._illumination_time_us = min(self._illumination_time_us, self.picture_time_us - self._dark_us)
+        longest = self.picture_time_us - self._dark_us - self._sync_delay_us
+        self._illumination_time_us = min(self._illumination_time_us, longest)
         return True
 
     def ask(self, inquiry: int) -> int | None:
@@ -95,29 +113,38 @@ class AlpSequence:
             2201: self.n_pictures,
             2203: self.picture_time_us,
             2204: self.illumination_time_us,
-            2205: 0,
+            2205: self.sync_delay_us,
+            2206: self.sync_pulse_us,
             2207: 0,
+            2209: _MAX_SYNC_DELAY_US,
             2211: self.min_picture_time_us,
             2212: 1,
             2213: _MAX_PICTURE_TIME_US,
         }
         return {**self._settings, **times}.get(inquiry)
 
-    def set_timing(self, picture_time_us: int, illumination_time_us: int) -> bool:
+    def set_timing(
+        self, picture_time_us: int, illumination_time_us: int, sync_delay_us: int = 0, sync_pulse_us: int = 0
+    ) -> bool:
         """Set the times, 0 meaning the default; False where they are refused.
 
-        The default of one time is what fits the other one best, of both 30 pictures a second.
+        The default of picture and illumination time is what fits the other one best, of both 30 pictures a second.
         """
+        delay_us = sync_delay_us if self._dark_us else 0
+        around_us = delay_us + self._dark_us
         if picture_time_us == 0:
-            wanted = illumination_time_us + self._dark_us if illumination_time_us else _DEFAULT_PICTURE_TIME_US
+            wanted = illumination_time_us + around_us if illumination_time_us else _DEFAULT_PICTURE_TIME_US
             picture_time_us = max(wanted, self.min_picture_time_us)
-        if illumination_time_us == 0:
-            illumination_time_us = picture_time_us - self._dark_us
+        if illumination_time_us == 0 or not self._dark_us:
+            illumination_time_us = picture_time_us - around_us
         if not self.min_picture_time_us <= picture_time_us <= _MAX_PICTURE_TIME_US:
             return False
-        if not 0 < illumination_time_us <= picture_time_us - self._dark_us:
+        if not 0 < illumination_time_us <= picture_time_us - around_us:
+            return False
+        if not 0 <= sync_delay_us <= _MAX_SYNC_DELAY_US or not 0 <= sync_pulse_us <= picture_time_us:
             return False
         self.picture_time_us, self._illumination_time_us = picture_time_us, illumination_time_us
+        self._sync_delay_us, self._sync_pulse_us = delay_us, sync_pulse_us
         return True
 
     def selected_light(self) -> NDArray[np.float64]:

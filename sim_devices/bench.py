@@ -17,20 +17,25 @@ y = N(0, b) + offset.
 
 Noise. Every exposure draws from its own stretch of a counter-based generator (Philox, Salmon et al. 2011), keyed by the
 seed and addressed by the exposure's number, so that its noise depends on nothing else.
+
+Faults. What was injected happens once, to the projection it names (see sim_devices.faults); the record says what was
+really displayed, and the detectors are told under which exposure each frame was taken.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim_devices.bits import BitDecoder
+from sim_devices.faults import CameraFaults, EarlyEnd, Fault, StaleFrames, camera_faults, comes
+from sim_devices.projection import Projection, Running
 
 
 @dataclass(frozen=True)
@@ -55,32 +60,6 @@ class BenchSettings:
 
 
 @dataclass(frozen=True)
-class Projection:
-    """Pictures displayed one after the other under unchanged light: what the bench puts on record.
-
-    ``bank`` and ``first`` … ``last`` name the pictures (counted on where a sequence repeats), ``first_exposure`` is the
-    number of the first one's exposure, ``start_us`` the bench time of its start, ``lit_before_us`` the light time the
-    sample had seen by then. ``light`` float64 is the pictures' light on a fresh sample, one value per exposure.
-    """
-
-    bank: int
-    first: int
-    last: int
-    first_exposure: int
-    start_us: float
-    picture_time_us: float
-    illumination_time_us: float
-    light_on: bool
-    lit_before_us: float
-    light: NDArray[np.float64]
-
-    @property
-    def n_exposures(self) -> int:
-        """How many exposures were displayed."""
-        return len(self.light)
-
-
-@dataclass(frozen=True)
 class BenchState:
     """All that later readings depend on: what a resumed run begins with.
 
@@ -97,8 +76,14 @@ class BenchState:
 class Watcher(Protocol):
     """A detector that looks at the bench: the projector's synchronisation output triggers it."""
 
-    def expose(self, times_us: NDArray[np.float64], readings: NDArray[np.float64]) -> None:
-        """Exposures happened: their starts in bench time and what the sensor collected, one value each."""
+    def expose(
+        self, times_us: NDArray[np.float64], readings: NDArray[np.float64], exposures: NDArray[np.int64]
+    ) -> None:
+        """Triggers came, in the order of their bench times: what the sensor collected after each, and under what.
+
+        times_us float64, readings float64, exposures int64 (the bench's numbers of the exposures that triggered),
+        one value per trigger. Without faults there is one trigger per exposure, at its start.
+        """
         ...
 
 
@@ -126,7 +111,11 @@ class OpticalBench:
         self._light_on = light_on
         self._watchers: list[Watcher] = []
         self._record: list[Projection] = []
-        self._running: _Running | None = None
+        self._running: Running | None = None
+        self._faults: list[Fault] = []
+        self._struck: list[Fault] = []
+        self._camera_faults = CameraFaults()
+        self._n_projections = 0
         self._n_exposures = 0
         self._time_us = 0.0
         self._lit_us = 0.0
@@ -144,6 +133,22 @@ class OpticalBench:
         with self.lock:
             self._advance()
             return (*self._record, *([] if self._running is None else self._running.displayed()))
+
+    @property
+    def n_projections(self) -> int:
+        """How many projections have begun."""
+        return self._n_projections
+
+    @property
+    def struck(self) -> tuple[Fault, ...]:
+        """The faults that have come, those of a projection under way included."""
+        with self.lock:
+            return tuple(self._struck)
+
+    @property
+    def camera_faults(self) -> CameraFaults:
+        """What goes wrong between camera and buffer in the latest projection."""
+        return self._camera_faults
 
     @property
     def time_us(self) -> float:
@@ -181,6 +186,34 @@ class OpticalBench:
         """Let a detector see every exposure from now on."""
         with self.lock:
             self._watchers.append(watcher)
+
+    def inject(self, *faults: Fault) -> None:
+        """Let faults happen, each once, when the projection that it names comes.
+
+        Raises ValueError for a projection that has begun already.
+        """
+        with self.lock:
+            for fault in faults:
+                if fault.projection < self._n_projections:
+                    raise ValueError(f"{fault} comes too late: the next projection is number {self._n_projections}")
+            self._faults += faults
+
+    def withdraw(self) -> tuple[Fault, ...]:
+        """Take back the faults that have not come, and those that never will: their projection had no such exposure."""
+        with self.lock:
+            withdrawn, self._faults = tuple(self._faults), []
+            return withdrawn
+
+    def take_stale_frames(self) -> int:
+        """How many frames of before a camera finds in its buffer that begins a sequence now; they are there once."""
+        with self.lock:
+            due = [
+                each
+                for each in self._faults
+                if isinstance(each, StaleFrames) and each.projection == self._n_projections
+            ]
+            self._strike(due)
+            return sum(each.frames for each in due)
 
     def decode(self, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
         """The light float64 [K] of packed pictures uint8 [K, H, row_bytes], from their bits (see BitDecoder)."""
@@ -240,7 +273,22 @@ class OpticalBench:
             self._advance()
             if self._running is not None:
                 raise RuntimeError("the bench is displaying already")
-            self._running = _Running(light, picture_time_us, illumination_time_us, bank, first, self._clock())
+            faults = self._due_faults(len(light))
+            self._strike(faults)
+            self._camera_faults = camera_faults(faults, self._n_exposures)
+            self._n_projections += 1
+            self._running = Running(
+                light,
+                picture_time_us,
+                illumination_time_us,
+                bank,
+                first,
+                self._clock(),
+                faults,
+                self._n_exposures,
+                self._time_us,
+                self.settings.offset,
+            )
             self._advance()
 
     def is_displaying(self) -> bool:
@@ -261,7 +309,10 @@ class OpticalBench:
             self._advance()
 
     def expected(self, projection: Projection) -> NDArray[np.float64]:
-        """The mean reading float64 [n_exposures] of every exposure of a projection on record, offset included."""
+        """The mean reading float64 [n_exposures] of every exposure of a projection on record, offset included.
+
+        It is what is read where trigger and camera work: Saturation and the like are not in it.
+        """
         return self._mean_light(projection) + self.settings.offset
 
     def _advance(self) -> None:
@@ -274,7 +325,26 @@ class OpticalBench:
         if running.is_over(self._clock(), self.settings.pace):
             self._finish()
 
-    def _expose(self, running: _Running, due: int) -> None:
+    def _due_faults(self, n_pictures: int) -> list[Fault]:
+        """The faults that come in the projection that begins now."""
+        if not self._faults:
+            return []
+        named = [
+            each
+            for each in self._faults
+            if each.projection == self._n_projections and not isinstance(each, StaleFrames)
+        ]
+        ends = [each for each in named if isinstance(each, EarlyEnd) and comes(each, n_pictures)]
+        n_exposures = min([n_pictures, *(each.exposures for each in ends)])
+        return [*ends, *(each for each in named if not isinstance(each, EarlyEnd) and comes(each, n_exposures))]
+
+    def _strike(self, faults: Sequence[Fault]) -> None:
+        for fault in faults:
+            self._faults.remove(fault)
+        self._struck += faults
+
+    def _expose(self, running: Running, due: int) -> None:
+        shown = slice(running.done, due)
         stretch = Projection(
             bank=running.bank,
             first=running.first + running.done,
@@ -285,18 +355,24 @@ class OpticalBench:
             illumination_time_us=running.illumination_time_us,
             light_on=self._light_on,
             lit_before_us=self._lit_us,
-            light=running.light[running.done : due],
+            light=running.light[shown],
+            pictures=running.pictures[shown],
         )
         n = stretch.n_exposures
         readings = self._noise.readings(self._mean_light(stretch), self._n_exposures)
-        times_us = self._time_us + running.picture_time_us * np.arange(n, dtype=np.float64)
+        if running.triggers is None:
+            times_us = self._time_us + running.picture_time_us * np.arange(n, dtype=np.float64)
+            exposures = np.arange(self._n_exposures, self._n_exposures + n, dtype=np.int64)
+        else:
+            times_us, readings, exposures = running.triggers.frames(readings)
         running.show(stretch)
         self._n_exposures += n
         self._time_us += n * running.picture_time_us
         if self._light_on:
             self._lit_us += n * running.illumination_time_us
-        for watcher in self._watchers:
-            watcher.expose(times_us, readings)
+        if len(exposures):
+            for watcher in self._watchers:
+                watcher.expose(times_us, readings, exposures)
 
     def _finish(self) -> None:
         if self._running is not None:
@@ -317,59 +393,6 @@ class OpticalBench:
         share = projection.illumination_time_us / settings.nominal_illumination_us
         mean: NDArray[np.float64] = (projection.light * decay + settings.background) * share
         return mean
-
-
-class _Running:
-    """A projection under way: how far it has come, and what it has shown since the light last changed."""
-
-    def __init__(
-        self,
-        light: NDArray[np.float64],
-        picture_time_us: float,
-        illumination_time_us: float,
-        bank: int,
-        first: int,
-        started: float,
-    ) -> None:
-        self.light = light
-        self.picture_time_us = picture_time_us
-        self.illumination_time_us = illumination_time_us
-        self.bank = bank
-        self.first = first
-        self.done = 0
-        self._started = started
-        self._shown: Projection | None = None
-
-    def due(self, now: float, pace: float) -> int:
-        """How many exposures have ended by now: one counts once its light has been collected."""
-        if pace == 0:
-            return len(self.light)
-        passed_us = (now - self._started) * 1e6 / pace
-        ended = (passed_us - self.illumination_time_us) // self.picture_time_us + 1
-        return int(np.clip(ended, self.done, len(self.light)))
-
-    def is_over(self, now: float, pace: float) -> bool:
-        """Whether the last picture's time has passed."""
-        passed_us = (now - self._started) * 1e6
-        return self.done == len(self.light) and passed_us >= len(self.light) * self.picture_time_us * pace
-
-    def show(self, stretch: Projection) -> None:
-        """Note exposures that happened; they continue the ones before unless the light changed."""
-        self.done += stretch.n_exposures
-        if self._shown is None:
-            self._shown = stretch
-        else:
-            start = self._shown.first - self.first
-            self._shown = replace(self._shown, last=stretch.last, light=self.light[start : self.done])
-
-    def displayed(self) -> list[Projection]:
-        """What was shown since the light last changed: one projection, or none."""
-        return [] if self._shown is None else [self._shown]
-
-    def cut(self) -> list[Projection]:
-        """The same, and begin anew."""
-        shown, self._shown = self.displayed(), None
-        return shown
 
 
 class _Noise:

@@ -13,6 +13,9 @@ _BATCH_BYTES: Final = 2**18
 _PIXEL_TYPES: Final[dict[int, type[np.unsignedinteger[Any]]]] = {1: np.uint8, 2: np.uint16, 4: np.uint32}
 
 Frame = NDArray[np.unsignedinteger[Any]]
+Region = tuple[int, int, int, int]
+# A frame [height, width], its time since the sequence's start in µs, its number, and its exposure's number.
+Popped = tuple[Frame, float, int, int]
 
 
 @dataclass(frozen=True)
@@ -31,51 +34,79 @@ class Sensor:
             raise ValueError(f"no sensor: {self}")
 
     @property
-    def frame_bytes(self) -> int:
-        """Bytes of one frame."""
-        return self.height_px * self.width_px * self.bytes_per_px
+    def full_scale(self) -> int:
+        """The largest value of a pixel."""
+        return (1 << self.bit_depth) - 1
 
-    def frames(self, readings: NDArray[np.float64]) -> Frame:
-        """Frames [n, height, width] whose pixels add up to the readings float64 [n].
+    def frames(self, readings: NDArray[np.float64], binning: int = 1) -> Frame:
+        """Frames [n, height // binning, width // binning] whose pixels add up to the readings float64 [n].
 
         A reading is rounded to whole units (which adds a variance of 1/12), kept between 0 and full scale of all
         pixels, and spread evenly: every pixel holds the quotient, and the first ones the remainder, one unit each.
+        Binned pixels are the sums of binning × binning of these, clipped at full scale; pixels left over at the right
+        and at the bottom are lost.
         """
         n_pixels = self.height_px * self.width_px
-        full = 2**self.bit_depth - 1
-        totals = np.clip(np.rint(readings), 0, full * n_pixels).astype(np.int64)
+        totals = np.clip(np.rint(readings), 0, self.full_scale * n_pixels).astype(np.int64)
         quotients, remainders = np.divmod(totals, n_pixels)
         pixels = quotients[:, None] + (np.arange(n_pixels) < remainders[:, None])
-        return pixels.astype(_PIXEL_TYPES[self.bytes_per_px]).reshape(-1, self.height_px, self.width_px)
+        frames = pixels.reshape(-1, self.height_px, self.width_px)
+        if binning > 1:
+            height, width = self.height_px // binning, self.width_px // binning
+            cells = frames[:, : height * binning, : width * binning].reshape(-1, height, binning, width, binning)
+            frames = np.minimum(cells.sum(axis=(2, 4)), self.full_scale)
+        return frames.astype(_PIXEL_TYPES[self.bytes_per_px])
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Frames as the camera took them, one entry per frame.
+
+    readings float64; elapsed_us float64 since the start of the sequence that took them; numbers int64 as the camera
+    counted them; exposures int64, the bench's numbers of the exposures that triggered them, -1 for a stale frame.
+    """
+
+    readings: NDArray[np.float64]
+    elapsed_us: NDArray[np.float64]
+    numbers: NDArray[np.int64]
+    exposures: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.readings)
+
+    def __getitem__(self, some: slice | NDArray[Any]) -> Taken:
+        return Taken(self.readings[some], self.elapsed_us[some], self.numbers[some], self.exposures[some])
 
 
 class FrameBuffer:
-    """A circular buffer of ``capacity`` frames that are made from readings in batches, when they are popped."""
+    """A circular buffer of ``capacity`` frames that are made from readings in batches, when they are popped.
 
-    def __init__(self, sensor: Sensor, capacity: int) -> None:
-        self.sensor = sensor
+    ``region`` is the part x, y, width, height in binned pixels that frames show.
+    """
+
+    def __init__(self, sensor: Sensor, capacity: int, binning: int, region: Region) -> None:
         self.capacity = capacity
         self.overflowed = False
-        self._waiting: deque[tuple[NDArray[np.float64], NDArray[np.float64], int]] = deque()
-        self._ready: deque[tuple[Frame, float, int]] = deque()
+        self._sensor = sensor
+        self._binning = binning
+        self._region = region
+        self._waiting: deque[Taken] = deque()
+        self._ready: deque[Popped] = deque()
         self._n_waiting = 0
 
     def __len__(self) -> int:
         return self._n_waiting + len(self._ready)
 
-    def insert(self, readings: NDArray[np.float64], times_us: NDArray[np.float64], first_number: int) -> int:
-        """Store as many of the readings as there is room for, numbered from ``first_number``; how many were stored."""
-        room = self.capacity - len(self)
-        if len(readings) > room:
-            self.overflowed = True
-            readings, times_us = readings[:room], times_us[:room]
-        if len(readings):
-            self._waiting.append((readings, times_us, first_number))
-            self._n_waiting += len(readings)
-        return len(readings)
+    def insert(self, taken: Taken) -> int:
+        """Store as many of the frames as there is room for; how many were stored."""
+        stored = taken[: self.capacity - len(self)] if len(taken) > self.capacity - len(self) else taken
+        if len(stored):
+            self._waiting.append(stored)
+            self._n_waiting += len(stored)
+        return len(stored)
 
-    def pop(self) -> tuple[Frame, float, int]:
-        """The oldest frame [height, width], its start in bench time in µs, its number. Raises IndexError if empty."""
+    def pop(self) -> Popped:
+        """The oldest frame. Raises IndexError if there is none."""
         if not self._ready:
             self._make_ready()
         return self._ready.popleft()
@@ -88,11 +119,13 @@ class FrameBuffer:
         self.overflowed = False
 
     def _make_ready(self) -> None:
-        readings, times_us, first_number = self._waiting.popleft()
-        n = max(1, _BATCH_BYTES // self.sensor.frame_bytes)
-        if n < len(readings):
-            self._waiting.appendleft((readings[n:], times_us[n:], first_number + n))
-        frames = self.sensor.frames(readings[:n])
+        taken = self._waiting.popleft()
+        x, y, width, height = self._region
+        n = max(1, _BATCH_BYTES // (self._sensor.height_px * self._sensor.width_px * self._sensor.bytes_per_px))
+        if n < len(taken):
+            self._waiting.appendleft(taken[n:])
+            taken = taken[:n]
+        frames = self._sensor.frames(taken.readings, self._binning)[:, y : y + height, x : x + width]
         self._n_waiting -= len(frames)
-        numbers = range(first_number, first_number + len(frames))
-        self._ready.extend(zip(frames, times_us[:n].tolist(), numbers, strict=True))
+        details = taken.elapsed_us.tolist(), taken.numbers.tolist(), taken.exposures.tolist()
+        self._ready.extend(zip(frames, *details, strict=True))

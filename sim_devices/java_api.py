@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 STRING = "java.lang.String"
+_DEVICE_TYPES = {2: "CameraDevice", 3: "ShutterDevice", 10: "CoreDevice"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,21 @@ class Rectangle:
     y: int
     width: int
     height: int
+
+
+class DeviceType:
+    """What ``getDeviceType`` returns in Java: an enumeration's member, made from MMCore's number."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def swig_value(self) -> int:
+        """MMCore's number."""
+        return self._number
+
+    def to_string(self) -> str:
+        """The member's name."""
+        return _DEVICE_TYPES[self._number]
 
 
 class StrVector:
@@ -97,6 +113,9 @@ CMM_CORE = JavaClass(
     _methods(
         "String getVersionInfo()",
         "mmcorej.StrVector getLoadedDevices()",
+        "String getDeviceLibrary(String)",
+        "String getDeviceName(String)",
+        "mmcorej.DeviceType getDeviceType(String)",
         "String getCameraDevice()",
         "void setCameraDevice(String)",
         "long getImageWidth()",
@@ -114,6 +133,8 @@ CMM_CORE = JavaClass(
         "void clearROI()",
         "boolean hasProperty(String, String)",
         "mmcorej.StrVector getDevicePropertyNames(String)",
+        "mmcorej.StrVector getAllowedPropertyValues(String, String)",
+        "boolean isPropertyReadOnly(String, String)",
         "String getProperty(String, String)",
         "void setProperty(String, String, String)",
         "void setProperty(String, String, boolean)",
@@ -150,4 +171,5 @@ CMM_CORE = JavaClass(
 )
 TAGGED_IMAGE = JavaClass("mmcorej.TaggedImage", fields=("pix", "tags"))
 RECTANGLE = JavaClass("java.awt.Rectangle", fields=("x", "y", "width", "height"))
+DEVICE_TYPE = JavaClass("mmcorej.DeviceType", _methods("int swigValue()", "String toString()"))
 STR_VECTOR = JavaClass("mmcorej.StrVector", _methods("long size()", "boolean isEmpty()", "String get(int)"))

@@ -6,23 +6,29 @@ so that our driver, a laboratory's script, and the server stand-in use it as the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim_devices.bench import OpticalBench
-from sim_devices.frames import Frame, FrameBuffer, Sensor
+from sim_devices.camera import TriggeredCamera
+from sim_devices.frames import Frame, Popped, Sensor
 
-_CAMERA = "SimulatedCamera"
-_SHUTTER = "SimulatedShutter"
-_CORE = "Core"
-_VERSION = "MMCore version 12.5.1 (Hadascope's stand-in)"
-_PIXEL_TYPES = {1: "GRAY8", 2: "GRAY16", 4: "GRAY32"}
-_ALLOWED = {"TriggerMode": ("External",), "Binning": ("1",)}
+_CAMERA: Final = "SimulatedCamera"
+_SHUTTER: Final = "SimulatedShutter"
+_CORE: Final = "Core"
+_VERSION: Final = "MMCore version 12.5.1 (Hadascope's stand-in)"
+_PIXEL_TYPES: Final = {1: "GRAY8", 2: "GRAY16", 4: "GRAY32"}
+# Library, name in it, and MMCore's number of the type.
+_DEVICES: Final = {
+    _CAMERA: ("HadascopeSimulation", "TriggeredCamera", 2),
+    _SHUTTER: ("HadascopeSimulation", "Shutter", 3),
+    _CORE: ("", "Core", 10),
+}
+_READ_ONLY: Final = ("ReadoutTime-ms",)
 
 
 @dataclass
@@ -34,10 +40,12 @@ class TaggedImage:
 
 
 class SimulatedCore:
-    """An externally triggered camera on the bench: one frame per exposure while a sequence runs, none otherwise.
+    """An externally triggered camera on the bench: one frame per trigger while a sequence runs, none otherwise.
 
     A frame is the sensor's part of the whole reading (see Sensor.frames); a region of interest shows a part of it.
-    ``arming_ms`` is declared to the bench's clock at every sequence start. Errors are RuntimeError with MMCore's texts.
+    ``arming_ms`` is declared to the bench's clock at every sequence start. With ``readout_us`` the camera misses a
+    trigger that comes earlier than exposure and readout after the last one, and tells the readout as a property.
+    Errors are those of MMCore in Python, with its texts: RuntimeError, and IndexError where the buffer is empty.
     """
 
     def __init__(
@@ -49,42 +57,47 @@ class SimulatedCore:
         bit_depth: int | None = None,
         circular_buffer_mb: int = 256,
         arming_ms: float = 0.0,
+        readout_us: float | None = None,
+        shutter_mode: Literal["Global", "Rolling"] = "Global",
     ) -> None:
         self._bench = bench
-        self._sensor = Sensor(height_px, width_px, bytes_per_px, bit_depth or 8 * bytes_per_px)
-        self._arming_us = arming_ms * 1e3
-        self._buffer_mb = circular_buffer_mb
-        self._buffer = FrameBuffer(self._sensor, self._capacity())
-        self._roi = (0, 0, width_px, height_px)
-        self._exposure_ms = 10.0
+        sensor = Sensor(height_px, width_px, bytes_per_px, bit_depth or 8 * bytes_per_px)
+        self._seen = TriggeredCamera(
+            bench, sensor, circular_buffer_mb, arming_ms * 1e3, readout_us, self._sequence_has_ended
+        )
         pixel_type = _PIXEL_TYPES[bytes_per_px]
-        self._properties = {"TriggerMode": "External", "Binning": "1", "Gain": "1", "PixelType": pixel_type}
+        self._properties = {
+            "TriggerMode": "External",
+            "Binning": "1",
+            "Gain": "1",
+            "PixelType": pixel_type,
+            "ShutterMode": shutter_mode,
+        }
+        if readout_us is not None:
+            self._properties["ReadoutTime-ms"] = f"{readout_us / 1e3:g}"
+        self._allowed = {
+            "TriggerMode": ("External",),
+            "Binning": tuple(str(each) for each in self._seen.possible_binnings()),
+            "PixelType": (pixel_type,),
+            "ShutterMode": ("Global", "Rolling"),
+        }
         self._camera = _CAMERA
         self._shutter = _SHUTTER
         self._auto_shutter = True
-        self._running = False
-        self._wanted = 0
-        self._n_inserted = 0
-        self._started_us = 0.0
-        self._stop_on_overflow = True
-        bench.attach(self)
 
-    def expose(self, times_us: NDArray[np.float64], readings: NDArray[np.float64]) -> None:
-        """The bench displayed exposures: take those that the running sequence still wants."""
-        if not self._running:
-            return
-        n = int(min(len(readings), self._wanted - self._n_inserted))
-        stored = self._buffer.insert(readings[:n], times_us[:n], self._n_inserted)
-        while stored < n and not self._stop_on_overflow:
-            # MMCore throws the whole buffer away and goes on: what is read then does not fit what was shown.
-            self._buffer.clear()
-            self._buffer.overflowed = True
-            first = self._n_inserted + stored
-            stored += self._buffer.insert(readings[stored:n], times_us[stored:n], first)
-            self._buffer.overflowed = True
-        self._n_inserted += n
-        if stored < n or self._n_inserted >= self._wanted:
-            self._end_sequence()
+    @property
+    def taken(self) -> NDArray[np.int64]:
+        """The record: exposures int64 [n] of all frames that reached the buffer, in order; -1 for stale ones."""
+        return self._seen.taken
+
+    @property
+    def delivered(self) -> NDArray[np.int64]:
+        """The record: exposures int64 [n] of all frames that were popped, in order; -1 for stale ones."""
+        return self._seen.delivered
+
+    def taken_in_sequence(self, number: int = -1) -> NDArray[np.int64]:
+        """``taken`` of one sequence, counted from 0, or from the last one (-1) back. Raises IndexError."""
+        return self._seen.taken_in_sequence(number)
 
     def get_version_info(self) -> str:
         """Says that this is a stand-in."""
@@ -92,7 +105,19 @@ class SimulatedCore:
 
     def get_loaded_devices(self) -> Sequence[str]:
         """Labels of all devices."""
-        return (_CAMERA, _SHUTTER, _CORE)
+        return tuple(_DEVICES)
+
+    def get_device_library(self, label: str) -> str:
+        """The adapter library a device comes from; none for the core itself."""
+        return self._described(label)[0]
+
+    def get_device_name(self, label: str) -> str:
+        """A device's name in its library."""
+        return self._described(label)[1]
+
+    def get_device_type(self, label: str) -> int:
+        """MMCore's number of a device's type: 2 camera, 3 shutter, 10 core."""
+        return self._described(label)[2]
 
     def get_camera_device(self) -> str:
         """Label of the current camera."""
@@ -105,19 +130,19 @@ class SimulatedCore:
 
     def get_image_width(self) -> int:
         """Width of a frame in pixels."""
-        return self._roi[2]
+        return self._seen.region[2]
 
     def get_image_height(self) -> int:
         """Height of a frame in pixels."""
-        return self._roi[3]
+        return self._seen.region[3]
 
     def get_bytes_per_pixel(self) -> int:
         """Bytes of a pixel."""
-        return self._sensor.bytes_per_px
+        return self._seen.sensor.bytes_per_px
 
     def get_image_bit_depth(self) -> int:
         """Bits of a pixel that are used."""
-        return self._sensor.bit_depth
+        return self._seen.sensor.bit_depth
 
     def get_number_of_components(self) -> int:
         """1: grey."""
@@ -129,30 +154,33 @@ class SimulatedCore:
         self._must_be(*(label or [_CAMERA]), _CAMERA)
         if not exposure_ms > 0:
             raise RuntimeError(f'Invalid exposure time {exposure_ms} ms for camera "{_CAMERA}"')
-        self._exposure_ms = float(exposure_ms)
+        self._seen.exposure_us = float(exposure_ms) * 1e3
 
     def get_exposure(self, label: str = _CAMERA) -> float:
         """The exposure time in ms."""
         self._must_be(label, _CAMERA)
-        return self._exposure_ms
+        return self._seen.exposure_us / 1e3
 
     def set_roi(self, *arguments: Any) -> None:
-        """Show a part of the sensor: (x, y, width, height), a camera label before them or not."""
-        self._must_be_stopped()
-        x, y, width, height = (int(argument) for argument in arguments[-4:])
-        fits = x >= 0 and y >= 0 and x + width <= self._sensor.width_px and y + height <= self._sensor.height_px
-        if not fits or width < 1 or height < 1:
-            raise RuntimeError(f"ROI {(x, y, width, height)} does not lie on the sensor")
-        self._roi = (x, y, width, height)
+        """Show a part of the sensor, in binned pixels: (x, y, width, height), a camera label before them or not."""
+        with self._bench.lock:
+            self._must_be_stopped()
+            x, y, width, height = (int(argument) for argument in arguments[-4:])
+            whole_width, whole_height = self._seen.binned_size()
+            fits = x >= 0 and y >= 0 and x + width <= whole_width and y + height <= whole_height
+            if not fits or width < 1 or height < 1:
+                raise RuntimeError(f"ROI {(x, y, width, height)} does not lie on the sensor")
+            self._seen.set_region((x, y, width, height))
 
     def get_roi(self) -> list[int]:
-        """x, y, width, height of the part that is shown."""
-        return list(self._roi)
+        """x, y, width, height of the part that is shown, in binned pixels."""
+        return list(self._seen.region)
 
     def clear_roi(self) -> None:
         """Show all of the sensor."""
-        self._must_be_stopped()
-        self._roi = (0, 0, self._sensor.width_px, self._sensor.height_px)
+        with self._bench.lock:
+            self._must_be_stopped()
+            self._seen.set_region((0, 0, *self._seen.binned_size()))
 
     def has_property(self, label: str, name: str) -> bool:
         """Whether the device has such a property."""
@@ -170,13 +198,30 @@ class SimulatedCore:
         return self._properties[name]
 
     def set_property(self, label: str, name: str, value: Any) -> None:
-        """Set a property; this camera is triggered externally, does not bin, and has one pixel type."""
+        """Set a property; this camera is triggered externally, and has one pixel type."""
         self._must_have(label, name)
         text = str(value)
-        allowed = (_PIXEL_TYPES[self._sensor.bytes_per_px],) if name == "PixelType" else _ALLOWED.get(name, (text,))
-        if text not in allowed:
-            raise RuntimeError(f'Cannot set property "{name}" of device "{label}" to "{text}": Invalid property value')
+        refused = f'Cannot set property "{name}" of device "{label}" to "{text}"'
+        if name in _READ_ONLY:
+            raise RuntimeError(f"{refused}: Property is read-only")
+        if text not in self._allowed.get(name, (text,)):
+            raise RuntimeError(f"{refused}: Invalid property value")
+        if name == "Binning":
+            with self._bench.lock:
+                if self._is_running():
+                    raise RuntimeError(f"{refused}: Camera is busy acquiring images")
+                self._seen.set_binning(int(text))
         self._properties[name] = text
+
+    def get_allowed_property_values(self, label: str, name: str) -> Sequence[str]:
+        """The values a property can have; none where it is not limited to a list."""
+        self._must_have(label, name)
+        return self._allowed.get(name, ())
+
+    def is_property_read_only(self, label: str, name: str) -> bool:
+        """Whether a property can only be read."""
+        self._must_have(label, name)
+        return name in _READ_ONLY
 
     def start_sequence_acquisition(self, *arguments: Any) -> None:
         """Take the next n frames: (n, interval in ms, stop on overflow), a camera label before them or not."""
@@ -188,9 +233,11 @@ class SimulatedCore:
             self._must_be_stopped()
             if n_images < 1:
                 raise RuntimeError(f"Cannot start a sequence of {n_images} images")
-            self._bench.spend(self._arming_us)
-            self._buffer.clear()
-            self._begin_sequence(int(n_images), bool(stop_on_overflow))
+            if self._seen.capacity() < 1:
+                raise RuntimeError("Failed to initialize circular buffer - memory requirements not adequate.")
+            if self._auto_shutter and self._shutter:
+                self._bench.set_light(True)
+            self._seen.begin_sequence(int(n_images), bool(stop_on_overflow))
 
     def start_continuous_sequence_acquisition(self, interval_ms: float) -> None:
         """Take frames until stopped."""
@@ -200,22 +247,20 @@ class SimulatedCore:
         """Take no more frames; those in the buffer stay there."""
         self._must_be(label, _CAMERA)
         with self._bench.lock:
-            self._bench.advance()
-            if self._running:
-                self._end_sequence()
+            if self._is_running():
+                self._seen.end_sequence()
 
     def is_sequence_running(self, label: str = _CAMERA) -> bool:
         """Whether frames are still wanted."""
         self._must_be(label, _CAMERA)
         with self._bench.lock:
-            self._bench.advance()
-            return self._running
+            return self._is_running()
 
     def get_remaining_image_count(self) -> int:
         """Frames in the buffer."""
         with self._bench.lock:
             self._bench.advance()
-            return len(self._buffer)
+            return len(self._seen.buffer)
 
     def pop_next_image(self) -> Frame:
         """The oldest frame, [height, width]."""
@@ -223,15 +268,15 @@ class SimulatedCore:
 
     def pop_next_tagged_image(self) -> TaggedImage:
         """The oldest frame with its tags; values are text, as MMCore's are."""
-        frame, start_us, number = self._pop()
+        frame, elapsed_us, number, _ = self._pop()
         tags = {
             "Camera": _CAMERA,
             "ImageNumber": str(number),
-            "ElapsedTime-ms": f"{(start_us - self._started_us) / 1e3:.4f}",
+            "ElapsedTime-ms": f"{elapsed_us / 1e3:.4f}",
             "Width": str(frame.shape[1]),
             "Height": str(frame.shape[0]),
-            "PixelType": _PIXEL_TYPES[self._sensor.bytes_per_px],
-            "BitDepth": str(self._sensor.bit_depth),
+            "PixelType": _PIXEL_TYPES[self._seen.sensor.bytes_per_px],
+            "BitDepth": str(self._seen.sensor.bit_depth),
         }
         return TaggedImage(tags, frame)
 
@@ -243,11 +288,11 @@ class SimulatedCore:
         """Throw all frames away."""
         with self._bench.lock:
             self._bench.advance()
-            self._buffer.clear()
+            self._seen.buffer.clear()
 
     def is_buffer_overflowed(self) -> bool:
         """Whether frames were lost because the buffer was full."""
-        return self._buffer.overflowed
+        return self._seen.buffer.overflowed
 
     def set_circular_buffer_memory_footprint(self, size_mb: int) -> None:
         """Set the buffer's size in MB; throws all frames away."""
@@ -255,22 +300,21 @@ class SimulatedCore:
             self._must_be_stopped()
             if size_mb < 1:
                 raise RuntimeError(f"Cannot allocate a circular buffer of {size_mb} MB")
-            self._buffer_mb = int(size_mb)
-            self._buffer = FrameBuffer(self._sensor, self._capacity())
+            self._seen.set_buffer_mb(int(size_mb))
 
     def get_circular_buffer_memory_footprint(self) -> int:
         """The buffer's size in MB."""
-        return self._buffer_mb
+        return self._seen.buffer_mb
 
     def get_buffer_total_capacity(self) -> int:
-        """Frames the buffer holds."""
-        return self._buffer.capacity
+        """Frames the buffer holds. As in MMCore it is laid out when its size is set and when a sequence starts."""
+        return self._seen.buffer.capacity
 
     def get_buffer_free_capacity(self) -> int:
         """Frames there is room for."""
         with self._bench.lock:
             self._bench.advance()
-            return self._buffer.capacity - len(self._buffer)
+            return self._seen.buffer.capacity - len(self._seen.buffer)
 
     def get_shutter_device(self) -> str:
         """Label of the current shutter."""
@@ -307,31 +351,27 @@ class SimulatedCore:
     def wait_for_system(self) -> None:
         """Return when no device is busy: at once."""
 
-    def _begin_sequence(self, n_images: int, stop_on_overflow: bool) -> None:
-        if self._auto_shutter and self._shutter:
-            self._bench.set_light(True)
-        self._wanted, self._stop_on_overflow = n_images, stop_on_overflow
-        self._n_inserted = 0
-        self._started_us = self._bench.time_us
-        self._running = True
-
-    def _end_sequence(self) -> None:
-        self._running = False
+    def _sequence_has_ended(self) -> None:
         if self._auto_shutter and self._shutter:
             self._bench.set_light(False)
 
-    def _pop(self) -> tuple[Frame, float, int]:
-        with self._bench.lock:
-            if not len(self._buffer):
-                self._bench.advance()
-                if not len(self._buffer):
-                    raise RuntimeError("Circular buffer is empty.")
-            frame, start_us, number = self._buffer.pop()
-        x, y, width, height = self._roi
-        return frame[y : y + height, x : x + width], start_us, number
+    def _is_running(self) -> bool:
+        self._bench.advance()
+        return self._seen.is_running
 
-    def _capacity(self) -> int:
-        return math.floor(self._buffer_mb * 2**20 / self._sensor.frame_bytes)
+    def _pop(self) -> Popped:
+        with self._bench.lock:
+            try:
+                return self._seen.pop()
+            except IndexError:
+                self._bench.advance()
+            if not len(self._seen.buffer):
+                raise IndexError("Circular buffer is empty.")
+            return self._seen.pop()
+
+    def _described(self, label: str) -> tuple[str, str, int]:
+        self._must_be(label, *_DEVICES)
+        return _DEVICES[label]
 
     def _must_be(self, label: str, *allowed: str) -> None:
         if label not in allowed:
@@ -342,5 +382,5 @@ class SimulatedCore:
             raise RuntimeError(f'Device "{label}" has no property "{name}"')
 
     def _must_be_stopped(self) -> None:
-        if self._running:
+        if self._is_running():
             raise RuntimeError("This operation can not be executed while sequence acquisition is running.")

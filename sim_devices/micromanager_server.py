@@ -5,6 +5,8 @@ unmodified ``pycromanager.Core(port=…)`` connects to it. A message is JSON; ar
 each: its identity (4 bytes) and its bytes, and the JSON holds ``@`` and the identity in hexadecimal in their place.
 Objects stay here; the client holds a shadow that carries an object's hash code, and says when it lets go of it.
 Static classes (the request get-class, pycromanager's JavaClass) are not offered: asking for one is an exception.
+
+It can be told to fail at a request to come: to vanish, to hang, or to answer nonsense (MicroManagerServer.fail).
 """
 
 from __future__ import annotations
@@ -15,17 +17,20 @@ import sys
 import threading
 import uuid
 from collections import deque
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self, get_args
 
 import numpy as np
 import zmq
 
 from sim_devices.java_api import (
     CMM_CORE,
+    DEVICE_TYPE,
     RECTANGLE,
     STR_VECTOR,
     TAGGED_IMAGE,
+    DeviceType,
     JavaClass,
     Rectangle,
     StrVector,
@@ -40,44 +45,71 @@ _JAVA_CLASSES: Final[dict[type, JavaClass]] = {
     TaggedImage: TAGGED_IMAGE,
     Rectangle: RECTANGLE,
     StrVector: STR_VECTOR,
+    DeviceType: DEVICE_TYPE,
 }
 _ARRAY_TYPES: Final = {1: "byte-array", 2: "short-array", 4: "int-array"}
 
+_GARBAGE: Final = b"\xff\x00 this is no JSON {"
+
 Message = dict[str, Any]
+Failure = Literal["vanish", "hang", "exception", "garbage"]
+
+
+@dataclass
+class _Failing:
+    """A failure to come: at the ``remaining``-th matching request."""
+
+    method: str | None
+    remaining: int
+    how: Failure
+
+    def is_due(self, request: Message) -> bool:
+        """Whether this request is the one; counts it where it matches."""
+        names = (request.get("command"), request.get("name"))
+        if self.method is None or snake_case(self.method) in [snake_case(str(each)) for each in names]:
+            self.remaining -= 1
+        return self.remaining == 0
 
 
 class MicroManagerServer:
     """Serves one core on 127.0.0.1, from one thread per port, until it is stopped.
 
-    ``port`` 0 takes a free one; the port in use is ``port`` after ``start``. Any number of clients may connect, one
-    after the other or side by side, and connect again.
+    ``port`` 0 takes a free one; the port in use is ``port`` after ``start``, which takes the same one when it is
+    called again. Any number of clients may connect, one after the other or side by side, and connect again.
     """
 
     def __init__(self, core: SimulatedCore, port: int = 0) -> None:
         self._core = core
-        self._wanted_port = port
         self._objects: dict[str, Any] = {}
         self._identities = itertools.count(1)
         self._stopping = threading.Event()
+        self._hanging = threading.Event()
+        self._failures: list[_Failing] = []
+        self._failures_lock = threading.Lock()
         self._threads: deque[threading.Thread] = deque()
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self.port = port
 
     def start(self) -> Self:
-        """Listen. Raises RuntimeError where it listens already, zmq.ZMQError where the port is taken."""
+        """Listen, perhaps again: after it was stopped, or has vanished.
+
+        Raises RuntimeError where it listens already, zmq.ZMQError where the port is taken.
+        """
         if self._context is not None:
-            raise RuntimeError(f"the server listens already, on port {self.port}")
+            if not self._stopping.is_set():
+                raise RuntimeError(f"the server listens already, on port {self.port}")
+            self.stop()  # what is left of one that has vanished
         self._stopping.clear()
         self._context = zmq.Context()
         try:
-            self.port = self._listen(self._wanted_port)
+            self.port = self._listen(self.port)
         except zmq.ZMQError:
             self.stop()
             raise
         return self
 
     def stop(self) -> None:
-        """Answer no more, end all threads, free the ports. Stopping twice is stopping once."""
+        """Answer no more, end all threads, free the ports, forget failures to come. Stopping twice is stopping once."""
         if self._context is None:
             return
         self._stopping.set()
@@ -85,8 +117,24 @@ class MicroManagerServer:
         while self._threads:
             self._threads.popleft().join()
         self._objects.clear()
+        self._failures.clear()
+        self._hanging.clear()
         self._context.term()
         self._context = None
+
+    def fail(self, method: str | None, nth: int, how: Failure) -> None:
+        """Fail at the ``nth`` matching request from now, 1 being the next one, instead of carrying it out.
+
+        method: a Java method in either spelling (popNextImage, pop_next_image), or a command of the protocol (connect,
+        constructor, get-field, destructor …); None: any request, ``connect`` included. how: ``vanish`` closes all ports
+        without an answer, as a process does that dies; ``hang`` keeps them open and answers nothing any more, until the
+        server is stopped; ``exception`` and ``garbage`` answer this one request with an exception, or with bytes that
+        are no JSON. The core and what it drives stay as they are. Raises ValueError.
+        """
+        if nth < 1 or how not in get_args(Failure):
+            raise ValueError(f"no failure: request {nth} (counted from 1), {how!r} (allowed: {get_args(Failure)})")
+        with self._failures_lock:
+            self._failures.append(_Failing(method, nth, how))
 
     @property
     def n_objects(self) -> int:
@@ -121,14 +169,39 @@ class MicroManagerServer:
     def _serve(self, socket: zmq.Socket[bytes], port: int) -> None:
         with socket:
             while not self._stopping.is_set():
-                if not socket.poll(_POLL_MS):
-                    continue
-                parts = socket.recv_multipart()
-                try:
-                    reply, arrays = self._reply(json.loads(parts[0].decode("iso-8859-1")), port)
-                except Exception as error:  # whatever a call raises is the client's to see, as in Java
-                    reply, arrays = {"type": "exception", "value": _java_text(error)}, []
-                socket.send_multipart([json.dumps(reply).encode("iso-8859-1"), *arrays])
+                if self._hanging.is_set():
+                    self._stopping.wait()
+                elif socket.poll(_POLL_MS):
+                    answer = self._answer(socket.recv_multipart()[0], port)
+                    if answer:
+                        socket.send_multipart(answer)
+
+    def _answer(self, message: bytes, port: int) -> list[bytes]:
+        """The parts of the answer; none where the server fails at this request."""
+        try:
+            request = json.loads(message.decode("iso-8859-1"))
+            failure = self._failure(request)
+            if failure == "garbage":
+                return [_GARBAGE]
+            if failure == "vanish":
+                self._stopping.set()
+            if failure == "hang":
+                self._hanging.set()
+            # What one port does all of them do, with requests that they have received already, too.
+            if self._stopping.is_set() or self._hanging.is_set():
+                return []
+            if failure == "exception":
+                raise RuntimeError(f"{request.get('name', request['command'])} failed")
+            reply, arrays = self._reply(request, port)
+        except Exception as error:  # whatever a call raises is the client's to see, as in Java
+            reply, arrays = {"type": "exception", "value": _java_text(error)}, []
+        return [json.dumps(reply).encode("iso-8859-1"), *arrays]
+
+    def _failure(self, request: Message) -> Failure | None:
+        with self._failures_lock:
+            due = [each for each in self._failures if each.is_due(request)]
+            self._failures = [each for each in self._failures if each.remaining > 0]
+        return due[0].how if due else None
 
     def _reply(self, request: Message, port: int) -> tuple[Message, list[bytes]]:
         command = request["command"]
@@ -166,6 +239,8 @@ class MicroManagerServer:
             return Rectangle(*result)
         if matching[0].returns == "mmcorej.StrVector":
             return StrVector(result)
+        if matching[0].returns == "mmcorej.DeviceType":
+            return DeviceType(result)
         return result
 
     def _object(self, request: Message) -> Any:

@@ -16,6 +16,8 @@ from sim_devices.bench import BenchSettings, OpticalBench
 HEIGHT, WIDTH, ROW_BYTES, MEMORY = 6, 20, 4, 50
 OK, NOT_IDLE, NOT_AVAILABLE, NOT_READY = 0, 1002, 1003, 1004
 PARM_INVALID, ADDR_INVALID, MEMORY_FULL, SEQ_IN_USE = 1005, 1006, 1007, 1008
+HALTED, POWER_DOWN = 1009, 1018
+SYNCH_POLARITY, DMD_MODE, FLOAT, RESUME = 2004, 2064, 1, 0
 SEQ_REPEAT, FIRST_FRAME, LAST_FRAME, BITNUM, BIN_MODE, DATA_FORMAT = 2100, 2101, 2102, 2103, 2104, 2110
 MSB_ALIGN, LSB_ALIGN, TOPDOWN, BOTTOMUP = 0, 1, 2, 3
 PROJ_MODE, MASTER, SLAVE, INVERSION, PROJ_STATE = 2300, 2301, 2302, 2306, 2400
@@ -185,10 +187,12 @@ class Wire:
     def control(self, sequence: Any, setting: int, value: int) -> int:
         return self.library.AlpSeqControl(self.device, sequence, setting, ctypes.c_long(value))
 
-    def timing(self, sequence: Any, illumination_us: int, picture_us: int) -> int:
-        zero = ctypes.c_long(0)
-        times = ctypes.c_long(illumination_us), ctypes.c_long(picture_us)
-        return self.library.AlpSeqTiming(self.device, sequence, *times, zero, zero, zero)
+    def timing(self, sequence: Any, illumination_us: int, picture_us: int, delay_us: int = 0, pulse_us: int = 0) -> int:
+        times = map(ctypes.c_long, (illumination_us, picture_us, delay_us, pulse_us, 0))
+        return self.library.AlpSeqTiming(self.device, sequence, *times)
+
+    def device_control(self, setting: int, value: int) -> int:
+        return self.library.AlpDevControl(self.device, setting, ctypes.c_long(value))
 
     def put(self, sequence: Any, offset: int, load: int, pictures: NDArray[np.uint8] | None) -> int:
         pointer = ctypes.c_void_p(None) if pictures is None else pictures.ctypes.data_as(ctypes.c_void_p)
@@ -372,3 +376,149 @@ def test_an_upload_takes_declared_time_that_setting_the_timing_waits_for() -> No
     assert bench.time_us == 0.0
     assert wire.library.AlpSeqTiming(wire.device, sequence, 90, 100, 0, 0, 0) == OK
     assert bench.time_us == 10 * HEIGHT * ROW_BYTES / 2.0
+
+
+def test_the_sync_pulse_begins_with_the_picture_and_ends_with_the_illumination_unless_it_is_told_otherwise(
+    wire: Wire,
+) -> None:
+    _, sequence = wire.sequence(1)
+    assert (wire.ask(2205, sequence), wire.ask(2206, sequence), wire.ask(2209, sequence)) == (0, 33_332, 130_000)
+    assert wire.timing(sequence, 60, 100, delay_us=30) == OK
+    assert [wire.ask(each, sequence) for each in (2203, 2204, 2205, 2206)] == [100, 60, 30, 90]
+    assert wire.timing(sequence, 60, 100, delay_us=30, pulse_us=10) == OK
+    assert wire.ask(2206, sequence) == 10
+    assert wire.timing(sequence, 0, 100, delay_us=30) == OK
+    assert (wire.ask(2204, sequence), wire.ask(2206, sequence)) == (68, 98)
+
+
+@pytest.mark.parametrize(("delay_us", "pulse_us"), [(39, 0), (130_001, 0), (-1, 0), (0, 101), (0, -1)], ids=str)
+def test_sync_times_that_do_not_fit_are_refused_and_nothing_changes(wire: Wire, delay_us: int, pulse_us: int) -> None:
+    _, sequence = wire.sequence(1)
+    wire.timing(sequence, 60, 100)
+    assert wire.timing(sequence, 60, 100, delay_us, pulse_us) == PARM_INVALID
+    assert [wire.ask(each, sequence) for each in (2203, 2204, 2205, 2206)] == [100, 60, 0, 60]
+
+
+def test_without_a_dark_phase_illumination_and_delay_are_ignored(wire: Wire) -> None:
+    _, sequence = wire.sequence(1)
+    wire.control(sequence, BIN_MODE, 2106)
+    assert wire.timing(sequence, 60, 100, delay_us=30) == OK
+    assert [wire.ask(each, sequence) for each in (2203, 2204, 2205, 2206)] == [100, 100, 0, 100]
+
+
+def test_a_delay_of_the_trigger_input_is_refused_not_ignored(wire: Wire) -> None:
+    _, sequence = wire.sequence(1)
+    assert wire.library.AlpSeqTiming(wire.device, sequence, 60, 100, 0, 0, 5) == PARM_INVALID
+
+
+def test_temperatures_are_told_in_256ths_of_a_degree_and_unknown_ones_not_at_all(wire: Wire) -> None:
+    wire.library.device.temperatures_c = {2050: 41.5, 2052: -0.25}
+    assert [wire.ask(each) for each in (2050, 2051, 2052)] == [41 * 256 + 128, PARM_INVALID, -64]
+
+
+def test_device_settings_begin_with_their_defaults_and_need_an_idle_board() -> None:
+    clock = Clock()
+    wire = Wire(a_library(a_bench(pace=1.0, clock=clock)))
+    assert wire.ask(SYNCH_POLARITY) == 2006
+    assert wire.device_control(SYNCH_POLARITY, 2007) == OK
+    assert wire.device_control(SYNCH_POLARITY, 5) == PARM_INVALID
+    assert wire.ask(SYNCH_POLARITY) == 2007
+    assert wire.device_control(SYNCH_POLARITY, 0) == OK
+    assert wire.ask(SYNCH_POLARITY) == 2006
+    _, sequence = wire.sequence(1)
+    wire.library.AlpProjStart(wire.device, sequence)
+    assert wire.device_control(SYNCH_POLARITY, 2007) == NOT_IDLE
+    wire.library.AlpProjHalt(wire.device)
+    assert wire.device_control(SYNCH_POLARITY, 2007) == OK
+    wire.library.AlpDevFree(wire.device)
+    assert Wire(wire.library).ask(SYNCH_POLARITY) == 2006
+
+
+def test_floating_mirrors_display_nothing_until_they_are_resumed_also_by_the_next_one() -> None:
+    bench = a_bench()
+    wire = Wire(a_library(bench))
+    assert wire.device_control(DMD_MODE, FLOAT) == OK
+    wire.library.AlpDevFree(wire.device)
+    wire = Wire(wire.library)
+    _, sequence = wire.sequence(1)
+    assert wire.ask(DMD_MODE) == FLOAT
+    assert wire.library.AlpProjStart(wire.device, sequence) == POWER_DOWN
+    assert bench.record == ()
+    assert wire.device_control(DMD_MODE, RESUME) == OK
+    assert wire.library.AlpProjStart(wire.device, sequence) == OK
+
+
+@pytest.mark.parametrize(("halt", "code"), [("AlpDevHalt", HALTED), ("AlpProjHalt", OK)])
+def test_halting_the_device_cuts_off_a_load_and_halting_the_projection_does_not(
+    halt: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = a_bench()
+    wire = Wire(a_library(bench))
+    _, sequence = wire.sequence(1)
+    wire.control(sequence, DATA_FORMAT, TOPDOWN)
+    bits = some_bits(1)
+    decode = bench.decode
+
+    def halted_meanwhile(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+        assert getattr(wire.library, halt)(wire.device) == OK
+        return decode(pictures)
+
+    monkeypatch.setattr(bench, "decode", halted_meanwhile)
+    assert wire.put(sequence, 0, 1, packed(bits)) == code
+    wire.library.AlpProjStart(wire.device, sequence)
+    expected = bench.mirror_light.sum() if code == HALTED else expected_light(bench, bits)[0]
+    assert displayed(bench)[0] == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_board_can_take_no_call_but_a_halt_while_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = a_bench()
+    wire = Wire(a_library(bench, exclusive_transfers=True))
+    _, sequence = wire.sequence(1)
+    wire.control(sequence, DATA_FORMAT, TOPDOWN)
+    decode, codes = bench.decode, []
+
+    def asked_meanwhile(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+        codes.extend([wire.ask(PROJ_STATE), wire.library.AlpProjHalt(wire.device)])
+        return decode(pictures)
+
+    monkeypatch.setattr(bench, "decode", asked_meanwhile)
+    assert wire.put(sequence, 0, 1, packed(some_bits(1))) == OK
+    assert codes == [NOT_READY, OK]
+    assert wire.ask(PROJ_STATE) == 1201
+
+
+def test_a_board_held_by_a_crashed_process_is_not_given_out_until_it_is_power_cycled(wire: Wire) -> None:
+    wire.sequence(MEMORY)
+    wire.device_control(DMD_MODE, FLOAT)
+    wire.library.hold()
+    wire.library.AlpDevFree(wire.device)
+    assert Wire(wire.library).allocated == NOT_READY
+    wire.library.release()
+    again = Wire(wire.library)
+    assert again.allocated == OK
+    assert (again.ask(2003), again.ask(DMD_MODE)) == (MEMORY, RESUME)
+
+
+def test_an_injected_code_is_returned_once_by_the_call_it_was_meant_for_which_does_nothing(wire: Wire) -> None:
+    wire.library.inject("AlpSeqAlloc", 2, 1011)
+    wire.library.inject("AlpSeqFree", 1, 1012)
+    assert [wire.sequence(5)[0] for _ in range(3)] == [OK, 1011, OK]
+    assert wire.ask(2003) == MEMORY - 10
+    assert wire.library.AlpSeqFree(wire.device, ctypes.c_long(0)) == 1012
+    assert wire.library.AlpSeqFree(wire.device, ctypes.c_long(0)) == OK
+
+
+def test_several_codes_can_wait_for_the_same_function_and_be_withdrawn(wire: Wire) -> None:
+    for nth, code in ((1, 1011), (2, 1005), (4, 1003)):
+        wire.library.inject("AlpDevHalt", nth, code)
+    assert [wire.library.AlpDevHalt(wire.device) for _ in range(3)] == [1011, 1005, OK]
+    wire.library.withdraw()
+    assert wire.library.AlpDevHalt(wire.device) == OK
+    with pytest.raises(ValueError, match="number 1"):
+        wire.library.inject("AlpDevHalt", 0, 1011)
+
+
+def test_calls_are_counted(wire: Wire) -> None:
+    wire.sequence(1)
+    wire.sequence(MEMORY + 1)
+    assert (wire.library.faults.calls["AlpDevAlloc"], wire.library.faults.calls["AlpSeqAlloc"]) == (1, 2)

@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from sim_devices.bench import BenchSettings, OpticalBench
+from sim_devices.bench import BenchSettings, BenchState, OpticalBench
+from tests.sim_devices.notebook import Clock, Notebook
 
 SILENT = BenchSettings(gain=2.0, variance=9.0, shot_noise=False)
-
-
-@dataclass
-class Notebook:
-    """A detector that writes everything down."""
-
-    readings: list[float] = field(default_factory=list)
-    times_us: list[float] = field(default_factory=list)
-
-    def expose(self, times_us: NDArray[np.float64], readings: NDArray[np.float64]) -> None:
-        self.readings += readings.tolist()
-        self.times_us += times_us.tolist()
-
-
-@dataclass
-class Clock:
-    """A wall clock that stands still until it is moved."""
-
-    now: float = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def watched_bench(
@@ -141,6 +120,7 @@ def test_time_passes_with_exposures_and_declared_waiting_only() -> None:
     bench.spend(1000.0)
     bench.display(np.zeros(2), 50, 40)
     assert notebook.times_us == [0.0, 120.0, 240.0, 1360.0, 1410.0]
+    assert notebook.exposures == [0, 1, 2, 3, 4]
     assert bench.time_us == 1460.0
 
 
@@ -150,9 +130,113 @@ def test_the_record_says_what_was_displayed_and_what_a_detector_should_have_read
     bench.set_light(False)
     bench.display(np.array([5.0]), 120, 100, bank=4, first=0)
     one, two = bench.record
+    assert (one.pictures.tolist(), two.pictures.tolist()) == ([10, 11], [0])
     assert (one.bank, one.first, one.last, one.first_exposure, one.start_us, one.light_on) == (3, 10, 11, 0, 0.0, True)
     assert (two.bank, two.first, two.last, two.first_exposure, two.start_us, two.light_on) == (4, 0, 0, 2, 240.0, False)
     assert [*bench.expected(one), *bench.expected(two)] == notebook.readings == [1.0, 2.0, 0.0]
+
+
+class TestStateAndUploads:
+    """What a resumed run begins with, and transfers that go on beside the light."""
+
+    bleaching = BenchSettings(2.0, 9.0, seed=3, bleaching_per_s=40.0, background=5.0)
+
+    @settings(max_examples=20, deadline=None)
+    @given(cut=st.integers(1, 5), lit=st.lists(st.booleans(), min_size=6, max_size=6))
+    def test_a_restored_bench_reads_bit_for_bit_what_the_original_would(self, cut: int, lit: list[bool]) -> None:
+        light = np.random.default_rng(8).exponential(500.0, (6, 20))
+
+        def play(bench: OpticalBench, rounds: range) -> None:
+            for index in rounds:
+                bench.set_light(lit[index])
+                bench.upload(3000.0)
+                bench.spend(700.0)
+                bench.display(light[index], 120, 100)
+
+        whole, uninterrupted = watched_bench(self.bleaching)
+        play(whole, range(6))
+        first, before = watched_bench(self.bleaching)
+        play(first, range(cut))
+        second, after = watched_bench(self.bleaching)
+        second.restore(first.state)
+        play(second, range(cut, 6))
+        for bench in (whole, second):
+            bench.wait_for_uploads()
+            bench.display(light[0], 120, 100)
+        assert before.readings + after.readings == uninterrupted.readings
+        assert before.times_us + after.times_us == uninterrupted.times_us
+        assert before.exposures + after.exposures == uninterrupted.exposures
+        assert second.state == whole.state
+
+    def test_every_part_of_the_state_matters_to_what_comes(self) -> None:
+        state = BenchState(n_exposures=7, time_us=900.0, lit_us=4000.0, uploads_end_us=2500.0)
+
+        def later(state: BenchState) -> tuple[list[float], list[float]]:
+            bench, notebook = watched_bench(self.bleaching)
+            bench.restore(state)
+            assert bench.state == state
+            bench.wait_for_uploads()
+            bench.display(np.full(3, 800.0), 120, 100)
+            return notebook.readings, notebook.times_us
+
+        changes: list[dict[str, Any]] = [
+            {"n_exposures": 8},
+            {"time_us": 9000.0},
+            {"lit_us": 0.0},
+            {"uploads_end_us": 2600.0},
+        ]
+        assert all(later(replace(state, **change)) != later(state) for change in changes)
+
+    def test_a_state_is_restored_between_projections_only(self) -> None:
+        clock = Clock()
+        bench, _ = watched_bench(replace(self.bleaching, pace=1.0), clock)
+        state = bench.state
+        bench.display(np.ones(3), 1000, 600)
+        with pytest.raises(RuntimeError, match="between projections"):
+            bench.restore(state)
+        clock.now += 1.0
+        bench.restore(state)
+        assert bench.state == state
+
+    def test_uploads_go_on_beside_projections_one_after_the_other(self) -> None:
+        bench, notebook = watched_bench(SILENT)
+        bench.upload(1000.0)
+        bench.display(np.zeros(3), 120, 100)
+        bench.upload(500.4)  # declared at 360 µs, begins at 1000 µs
+        bench.display(np.zeros(2), 120, 100)
+        assert notebook.times_us == [0, 120, 240, 360, 480]
+        assert (bench.time_us, bench.state.uploads_end_us) == (600.0, 1500.0)
+        bench.wait_for_uploads()
+        assert bench.time_us == 1500.0
+        bench.wait_for_uploads()
+        bench.display(np.zeros(1), 120, 100)
+        bench.upload(80.0)  # nothing is under way any more: begins now, at 1620 µs
+        bench.wait_for_uploads()
+        assert (notebook.times_us[-1], bench.time_us) == (1500.0, 1700.0)
+
+    def test_waiting_for_an_upload_that_has_ended_takes_no_time(self) -> None:
+        bench, _ = watched_bench(SILENT)
+        bench.upload(100.0)
+        bench.display(np.zeros(3), 120, 100)
+        bench.wait_for_uploads()
+        assert bench.time_us == 360.0
+
+    @pytest.mark.parametrize(("upload_us", "next_us"), [(2000.0, 4000.0), (7000.0, 7000.0)])
+    def test_waiting_during_a_projection_ends_with_whichever_lasts_longer(
+        self, upload_us: float, next_us: float
+    ) -> None:
+        clock = Clock()
+        bench, notebook = watched_bench(replace(SILENT, pace=1.0), clock)
+        bench.upload(upload_us)
+        bench.display(np.zeros(4), 1000, 600)
+        clock.now += 1700e-6
+        bench.wait_for_uploads()
+        assert bench.time_us == 2000.0  # two exposures have ended
+        clock.now += 1.0
+        bench.display(np.zeros(1), 1000, 600)
+        clock.now += 1.0
+        assert not bench.is_displaying()
+        assert notebook.times_us == [0, 1000, 2000, 3000, next_us]
 
 
 class TestInRealTime:

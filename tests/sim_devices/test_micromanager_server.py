@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket as sockets
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +17,7 @@ from pycromanager import Core
 from sim_devices.bench import BenchSettings, OpticalBench
 from sim_devices.java_api import CMM_CORE, snake_case
 from sim_devices.micromanager_core import SimulatedCore
-from sim_devices.micromanager_server import MicroManagerServer
+from sim_devices.micromanager_server import Failure, MicroManagerServer
 
 SILENT = BenchSettings(gain=1.0, variance=0.0, shot_noise=False)
 
@@ -65,6 +67,35 @@ def test_calls_go_through_with_their_arguments_and_results(remote: Any) -> None:
     assert (region.x, region.y, region.width, region.height) == (1, 0, 2, 2)
     labels = remote.get_loaded_devices()
     assert [labels.get(i) for i in range(labels.size())] == ["SimulatedCamera", "SimulatedShutter", "Core"]
+
+
+def test_a_devices_listing_comes_through(remote: Any) -> None:
+    def texts(names: Any) -> list[str]:
+        return [names.get(i) for i in range(names.size())]
+
+    kinds = {label: remote.get_device_type(label) for label in texts(remote.get_loaded_devices())}
+    assert [(kind.swig_value(), kind.to_string()) for kind in kinds.values()] == [
+        (2, "CameraDevice"),
+        (3, "ShutterDevice"),
+        (10, "CoreDevice"),
+    ]
+    camera = "SimulatedCamera"
+    assert (remote.get_device_library(camera), remote.get_device_name("Core")) == ("HadascopeSimulation", "Core")
+    assert "Binning" in texts(remote.get_device_property_names(camera))
+    assert texts(remote.get_allowed_property_values(camera, "Binning")) == ["1", "2"]
+    assert texts(remote.get_allowed_property_values(camera, "Gain")) == []
+    assert remote.is_property_read_only(camera, "Binning") is False
+
+
+def test_binning_and_region_come_through(remote: Any, bench: OpticalBench) -> None:
+    remote.set_property("SimulatedCamera", "Binning", "2")
+    assert (remote.get_image_width(), remote.get_image_height()) == (1, 1)
+    remote.start_sequence_acquisition(1, 0.0, True)
+    bench.display(np.full(1, 60.0), 100, 100)
+    assert remote.pop_next_image().tolist() == [40]
+    remote.set_property("SimulatedCamera", "Binning", 1)
+    remote.clear_roi()
+    assert remote.get_image_width() == 3
 
 
 def test_images_arrive_flat(remote: Any, bench: OpticalBench) -> None:
@@ -253,3 +284,179 @@ class TestByHand:
         assert server.n_objects == 0
         reply, _ = self.run(ask, shadow["hash-code"], "getImageWidth", [], [])
         assert reply["type"] == "exception"
+
+
+class TestFailing:
+    """Servers that vanish, hang, or answer nonsense, at the request that was named."""
+
+    class Client:
+        """A socket that waits for an answer so long and no longer."""
+
+        def __init__(self, port: int) -> None:
+            self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+            self.socket = self.context.socket(zmq.REQ)
+            self.socket.linger = 0
+            self.socket.connect(f"tcp://127.0.0.1:{port}")
+
+        def send(self, **message: Any) -> None:
+            self.socket.send(json.dumps(message).encode("iso-8859-1"))
+
+        def receive(self, within_ms: int = 5000) -> bytes | None:
+            return self.socket.recv_multipart()[0] if self.socket.poll(within_ms) else None
+
+        def ask(self, **message: Any) -> dict[str, Any]:
+            self.send(**message)
+            reply = self.receive()
+            assert reply is not None
+            answer: dict[str, Any] = json.loads(reply)
+            return answer
+
+        def core(self) -> str:
+            return str(self.ask(command="constructor", classpath="mmcorej.CMMCore", arguments=[])["hash-code"])
+
+        def call(self, hash_code: str, name: str) -> dict[str, Any]:
+            return {
+                "command": "run-method",
+                "hash-code": hash_code,
+                "name": name,
+                "argument-types": [],
+                "arguments": [],
+            }
+
+    @pytest.fixture
+    def client(self, server: MicroManagerServer) -> Iterator[Client]:
+        client = self.Client(server.port)
+        yield client
+        client.context.destroy(linger=0)
+
+    def listens(self, port: int) -> bool:
+        try:
+            sockets.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            return False
+        return True
+
+    def wait_until_gone(self, port: int) -> None:
+        deadline = time.monotonic() + 10
+        while self.listens(port):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def threads_of(self, port: int) -> list[threading.Thread]:
+        return [each for each in threading.enumerate() if each.name == f"MicroManagerServer:{port}"]
+
+    def test_a_vanished_server_closes_all_its_ports_and_comes_again(self, bench: OpticalBench) -> None:
+        core = SimulatedCore(bench)
+        server = MicroManagerServer(core).start()
+        first = self.Client(server.port)
+        other_port = first.ask(
+            **{"command": "constructor", "classpath": "mmcorej.CMMCore", "arguments": [], "new-port": True}
+        )["port"]
+        port = server.port
+        server.fail("getImageWidth", 1, "vanish")
+        first.send(**first.call(first.core(), "getImageWidth"))
+        self.wait_until_gone(port)
+        self.wait_until_gone(other_port)
+        assert first.receive(within_ms=0) is None
+        core.set_exposure(3.0)  # what it drove stays as it was
+        server.start()
+        assert server.port == port
+        assert len(self.threads_of(port)) == 1
+        second = self.Client(port)
+        assert second.ask(**second.call(second.core(), "getExposure"))["value"] == 3.0
+        server.stop()
+        assert self.threads_of(port) == self.threads_of(other_port) == []
+        assert not self.listens(port)
+        for each in (first, second):
+            each.context.destroy(linger=0)
+
+    def test_a_hanging_server_keeps_its_port_and_answers_nobody(
+        self, client: Client, server: MicroManagerServer
+    ) -> None:
+        hash_code = client.core()
+        server.fail(None, 1, "hang")
+        client.send(**client.call(hash_code, "getImageWidth"))
+        assert client.receive(within_ms=100) is None
+        newcomer = self.Client(server.port)
+        newcomer.send(command="connect")
+        assert newcomer.receive(within_ms=100) is None
+        newcomer.context.destroy(linger=0)
+        assert self.listens(server.port)
+        port = server.port
+        server.stop()
+        assert self.threads_of(port) == []
+        with server:
+            again = self.Client(server.port)
+            assert again.ask(command="connect")["version"] == "5.1.0"
+            again.context.destroy(linger=0)
+
+    def test_an_exception_or_garbage_is_one_answer_and_the_request_is_not_carried_out(
+        self, client: Client, server: MicroManagerServer, bench: OpticalBench
+    ) -> None:
+        hash_code = client.core()
+        server.fail("stopSequenceAcquisition", 2, "exception")
+        server.fail("stop_sequence_acquisition", 4, "garbage")
+        call = client.call(hash_code, "stopSequenceAcquisition")
+        server._core.start_sequence_acquisition(5, 0.0, True)
+        kinds = []
+        for _ in range(5):
+            client.send(**call)
+            reply = client.receive()
+            assert reply is not None
+            try:
+                kinds.append(json.loads(reply.decode("iso-8859-1"))["type"])
+            except json.JSONDecodeError:
+                kinds.append("no JSON")
+            if len(kinds) == 1:
+                assert not server._core.is_sequence_running()
+                server._core.start_sequence_acquisition(5, 0.0, True)
+            if len(kinds) == 2:
+                assert server._core.is_sequence_running()
+        assert kinds == ["null", "exception", "null", "no JSON", "null"]
+
+    @pytest.mark.parametrize(
+        ("method", "nth", "failing"),
+        [(None, 1, 0), (None, 4, 3), ("connect", 1, 0), ("getImageWidth", 2, 3), ("get_image_height", 1, 2)],
+    )
+    def test_requests_that_match_are_counted_from_one(
+        self, client: Client, server: MicroManagerServer, method: str | None, nth: int, failing: int
+    ) -> None:
+        hash_code = client.core()
+        calls = [client.call(hash_code, name) for name in ("getImageWidth", "getImageHeight", "getImageWidth")]
+        server.fail(method, nth, "exception")
+        kinds = [client.ask(**each)["type"] for each in [{"command": "connect"}, *calls]]
+        assert [index for index, kind in enumerate(kinds) if kind == "exception"] == [failing]
+
+    def test_pycromanager_sees_exception_and_garbage_as_exceptions_and_goes_on(
+        self, remote: Any, server: MicroManagerServer
+    ) -> None:
+        for how in ("exception", "garbage"):
+            server.fail("getImageWidth", 1, how)
+            with pytest.raises(Exception, match=r"getImageWidth failed|Expecting value"):
+                remote.get_image_width()
+            assert remote.get_image_width() == 3
+
+    def test_stopping_forgets_failures_to_come(self, server: MicroManagerServer) -> None:
+        server.fail(None, 1, "vanish")
+        server.stop()
+        server.start()
+        client = self.Client(server.port)
+        assert client.ask(command="connect")["type"] == "none"
+        client.context.destroy(linger=0)
+
+    @pytest.mark.parametrize("how", ["vanish", "hang"])
+    def test_nothing_is_left_behind_by_servers_that_failed(self, how: Failure) -> None:
+        before = set(threading.enumerate())
+        for _ in range(5):
+            with MicroManagerServer(SimulatedCore(a_bench())) as server:
+                client = self.Client(server.port)
+                server.fail("connect", 1, how)
+                client.send(command="connect")
+                assert client.receive(within_ms=30) is None
+                client.context.destroy(linger=0)
+        assert set(threading.enumerate()) <= before
+
+    @pytest.mark.parametrize(("nth", "how"), [(0, "hang"), (-1, "vanish"), (1, "sulk")])
+    def test_impossible_failures_are_refused(self, server: MicroManagerServer, nth: int, how: Any) -> None:
+        with pytest.raises(ValueError, match="counted from 1"):
+            server.fail(None, nth, how)
