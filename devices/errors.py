@@ -61,3 +61,42 @@ class AlpCallError(DeviceError):
         super().__init__(f"{call} returned ALP error {code}: {text}")
         self.code = code
         self.call = call
+
+
+class DeviceSilentError(DeviceError, TimeoutError):
+    """The device did not answer in time."""
+
+
+class DeviceReplyError(DeviceError, ValueError):
+    """The device answered what cannot be understood, or what answers something else."""
+
+
+class PowerRefusedError(DeviceError, ValueError):
+    """The light source cannot give this power."""
+
+
+class LightSourceFaultError(DeviceError):
+    """The light source reports a fault, or refused a command and named the cause."""
+
+
+class LightSourceTimeoutError(DeviceError, TimeoutError):
+    """The light did not come on, or did not go off, in time."""
+
+
+class DeviceVanishedError(AlpCallError, ConnectionError):
+    """The ALP board no longer answers, or the library no longer knows it: its USB connection is lost."""
+
+    def __init__(self, code: int, call: str, text: str) -> None:
+        super().__init__(code, call, f"{text.rstrip('.')}; USB connection lost; check cable and power")
+
+
+class DevicePropertyError(DeviceError, ValueError):
+    """A device has no such property, or does not take this value for it."""
+
+
+class InterfaceMismatchError(DeviceError, ImportError):
+    """A device's library was built for another interface than the program that loads it."""
+
+
+class MicroManagerCallError(DeviceError):
+    """Micro-Manager refused a call; the message holds its own words."""

@@ -8,10 +8,17 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class LightSourceInfo:
-    """What is known of a light source; ``power_mw`` is its power on the sample, None where nobody measured it."""
+    """What is known of a light source.
+
+    ``power_mw`` is a power on the sample where somebody measured it there and said so, and a laser's own where it tells
+    what it was set to; None where nobody knows. ``serial`` and ``firmware`` are as the device tells
+    them, empty where it tells none.
+    """
 
     name: str
     power_mw: float | None
+    serial: str = ""
+    firmware: str = ""
 
 
 class LightSource(Protocol):
@@ -32,6 +39,14 @@ class LightSource(Protocol):
 
     def is_on(self) -> bool:
         """Whether light reaches the mirrors, as the device states it."""
+        ...
+
+    def status(self) -> dict[str, float | str]:
+        """What the device says of itself now, for the record.
+
+        ``state`` is always there; what else depends on the device. Keys of numbers end in their unit (``power_mw``,
+        ``temperature_c``).
+        """
         ...
 
     def close(self) -> None:
@@ -59,6 +74,10 @@ class NoLightSource:
     def is_on(self) -> bool:
         """Always."""
         return True
+
+    def status(self) -> dict[str, float | str]:
+        """That nothing is known of it."""
+        return {"state": "switched by hand"}
 
     def close(self) -> None:
         """Nothing to let go of."""

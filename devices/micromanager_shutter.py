@@ -49,6 +49,10 @@ class MicroManagerShutter:
         """Whether the shutter says it is open."""
         return bool(self._core.get_shutter_open(self._label))
 
+    def status(self) -> dict[str, float | str]:
+        """Whether the shutter says it is open or closed."""
+        return {"state": "open" if self.is_on() else "closed"}
+
     def close(self) -> None:
         """Close the shutter, then leave auto shutter as it was found, once.
 

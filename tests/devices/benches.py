@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.alp import AlpProjector
+from devices.alp_settings import AlpSettings
 from devices.dmd_types import DMD_TYPES, DmdType
 from sim_devices.alp_library import SimulatedAlpLibrary, alp4_on
 from sim_devices.bench import BenchSettings, OpticalBench
@@ -53,9 +54,26 @@ def a_projector(bench: OpticalBench) -> AlpProjector:
     return a_driver(alp4_on(a_library(bench)))
 
 
-def a_driver(alp: Any) -> AlpProjector:
+def a_driver(alp: Any, settings: AlpSettings | None = None) -> AlpProjector:
     """Our driver, told of the small chip besides the ones that exist."""
-    return AlpProjector(alp, {**DMD_TYPES, "small": SMALL_CHIP})
+    return AlpProjector(alp, settings, {**DMD_TYPES, "small": SMALL_CHIP})
+
+
+class Meddler:
+    """The stand-in library with some of its functions replaced."""
+
+    def __init__(self, library: SimulatedAlpLibrary, **functions: Any) -> None:
+        self._library = library
+        self._functions = functions
+
+    def __getattr__(self, name: str) -> Any:
+        functions = self.__dict__["_functions"]
+        return functions.get(name, getattr(self.__dict__["_library"], name))
+
+
+def a_meddled_alp(**functions: Any) -> Any:
+    """An ALP4lib object on a board some of whose functions are replaced."""
+    return alp4_on(Meddler(a_library(a_bench()), **functions))  # type: ignore[arg-type]
 
 
 def a_core(bench: OpticalBench, **options: Any) -> SimulatedCore:

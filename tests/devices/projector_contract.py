@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,6 +86,56 @@ class ProjectorContract:
             expected += light[first : last + 1].tolist()
         np.testing.assert_allclose(displayed(stage.bench), expected, rtol=1e-12)
 
+    def test_it_shows_a_range_as_many_rounds_as_asked_for_each_time_anew(self) -> None:
+        stage = self.stage()
+        pictures = some_pictures(5)
+        light = light_of(stage.bench, pictures)
+        bank = stage.bank_of(pictures)
+        expected: list[float] = []
+        for first, last, rounds in ((1, 3, 4), (0, 4, 1), (2, 2, 7), (0, 1, 2)):
+            stage.projector.start(bank, first, last, rounds)
+            expected += light[first : last + 1].tolist() * rounds
+        stage.projector.start(bank, 3, 4)
+        np.testing.assert_allclose(displayed(stage.bench), [*expected, *light[3:]], rtol=1e-12)
+
+    def test_rounds_follow_each_other_without_a_gap_and_end(self) -> None:
+        stage = self.stage(pace=1.0)
+        bank = stage.bank_of(some_pictures(4))
+        stage.projector.start(bank, 0, 3, rounds=3)
+        stage.clock.now += 1199e-6
+        assert stage.projector.is_projecting()
+        stage.clock.now += 2e-6
+        assert not stage.projector.is_projecting()
+        assert stage.bench.time_us == 12 * TIMING.picture_time_us
+
+    @pytest.mark.parametrize("rounds", [0, -1])
+    def test_less_than_one_round_is_refused(self, rounds: int) -> None:
+        stage = self.stage()
+        with pytest.raises(ValueError, match="1 or more"):
+            stage.projector.start(stage.bank_of(some_pictures(2)), 0, 1, rounds)
+        assert stage.bench.record == ()
+
+    def test_a_bank_is_loaded_from_another_thread_while_another_one_is_displayed(self) -> None:
+        stage = self.stage(pace=1.0)
+        shown = stage.bank_of(some_pictures(10))
+        pictures = some_pictures(6, seed=7)
+        stage.projector.start(shown, 0, 9)
+        with ThreadPoolExecutor(1) as loader:
+            bank = loader.submit(stage.bank_of, pictures).result(20)
+        assert stage.projector.is_projecting()
+        stage.clock.now += 1.0
+        stage.projector.start(bank, 0, 5)
+        stage.clock.now += 1.0
+        np.testing.assert_allclose(displayed(stage.bench)[10:], light_of(stage.bench, pictures), rtol=1e-12)
+
+    def test_it_measures_itself_while_it_displays_too(self) -> None:
+        stage = self.stage(pace=1.0)
+        stage.projector.start(stage.bank_of(some_pictures(10)), 0, 9)
+        status = stage.projector.status()
+        assert stage.projector.is_projecting()
+        assert status
+        assert all(name.endswith("_c") and -40 < value < 125 for name, value in status.items())
+
     def test_pictures_can_be_loaded_in_parts_and_again(self) -> None:
         stage = self.stage()
         pictures = some_pictures(6)
@@ -109,10 +160,17 @@ class ProjectorContract:
     def test_timing_is_set_and_read_back(self) -> None:
         stage = self.stage()
         bank = stage.bank_of(some_pictures(2))
-        assert stage.projector.set_timing(bank, Timing(250, 200)) == Timing(250, 200)
+        accepted = stage.projector.set_timing(bank, Timing(250, 200, sync_delay_us=30, sync_pulse_us=40))
+        assert accepted == Timing(250, 200, sync_delay_us=30, sync_pulse_us=40)
         stage.projector.start(bank, 0, 1)
         (shown,) = stage.bench.record
         assert (shown.picture_time_us, shown.illumination_time_us) == (250, 200)
+
+    def test_a_sync_pulse_that_is_left_to_the_device_reads_back_as_long_as_it_is(self) -> None:
+        stage = self.stage()
+        accepted = stage.projector.set_timing(stage.bank_of(some_pictures(1)), Timing(250, 200))
+        assert (accepted.picture_time_us, accepted.illumination_time_us, accepted.sync_delay_us) == (250, 200, 0)
+        assert accepted.sync_pulse_us > 0
 
     @pytest.mark.parametrize(
         ("timing", "reason"),
@@ -120,6 +178,9 @@ class ProjectorContract:
             (Timing(MIN_PICTURE_TIME_US - 1, 40), f"below the {MIN_PICTURE_TIME_US} µs"),
             (Timing(100, 101), "does not fit"),
             (Timing(100, 0), "does not fit"),
+            (Timing(100, 90, sync_delay_us=-1), "sync delay"),
+            (Timing(100, 90, sync_delay_us=60), "sync delay"),
+            (Timing(100, 90, sync_pulse_us=-1), "sync pulse"),
         ],
     )
     def test_impossible_timing_is_refused(self, timing: Timing, reason: str) -> None:
@@ -239,7 +300,9 @@ class ProjectorContract:
         uses: list[Callable[[], object]] = [
             lambda: stage.projector.allocate(1),
             stage.projector.is_projecting,
+            stage.projector.status,
             stage.projector.halt,
+            lambda: stage.projector.load(bank, 0, some_pictures(1)),
             lambda: stage.projector.start(bank, 0, 0),
         ]
         for use in uses:

@@ -1,30 +1,28 @@
-"""The ALP driver: the projector's promise, and what ALP4lib has to be saved from."""
+"""The ALP driver: the projector's promise, its settings and its timing."""
 
 from __future__ import annotations
 
 import ctypes
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from devices.alp import open_alp
-from devices.dmd_types import DMD_TYPES
+from devices.alp import AlpProjector, AlpSettings
 from devices.errors import (
     AlpCallError,
     DeviceNotFoundError,
-    DeviceNotFreeError,
     DeviceStateError,
-    LibraryMissingError,
+    DeviceVanishedError,
     TimingRefusedError,
 )
 from devices.projector import Projector, Timing
-from sim_devices.alp_library import SimulatedAlpLibrary, alp4_on
+from sim_devices.alp_library import alp4_on
 from sim_devices.bench import OpticalBench
 from tests.devices.benches import (
+    MEMORY_PICTURES,
     MIN_PICTURE_TIME_US,
-    SILENT,
+    Meddler,
     a_bench,
     a_driver,
     a_library,
@@ -41,163 +39,6 @@ class TestAlpProjector(ProjectorContract):
         return a_projector(bench)
 
 
-class Meddler:
-    """The stand-in library with some of its functions replaced."""
-
-    def __init__(self, library: SimulatedAlpLibrary, **functions: Any) -> None:
-        self._library = library
-        self._functions = functions
-
-    def __getattr__(self, name: str) -> Any:
-        functions = self.__dict__["_functions"]
-        return functions.get(name, getattr(self.__dict__["_library"], name))
-
-
-def a_meddled_alp(**functions: Any) -> Any:
-    return alp4_on(Meddler(a_library(a_bench()), **functions))  # type: ignore[arg-type]
-
-
-def test_a_missing_library_says_where_it_was_looked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(LibraryMissingError, match=r"could not be loaded from .*nowhere") as caught:
-        open_alp("4.3", tmp_path / "nowhere")
-    assert isinstance(caught.value, FileNotFoundError)
-    assert capsys.readouterr().out == ""
-
-
-def test_a_version_that_does_not_exist_is_a_missing_library(tmp_path: Path) -> None:
-    with pytest.raises(LibraryMissingError, match=r"ALP 9\.9"):
-        open_alp("9.9", tmp_path)
-
-
-def test_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    projector = a_projector(a_bench())
-    bank = projector.allocate(2)
-    projector.load(bank, 0, some_pictures(2))
-    projector.close()
-    assert capsys.readouterr().out == ""
-
-
-def test_a_device_that_is_held_is_not_free_until_it_is_closed() -> None:
-    library = a_library(a_bench())
-    projector = a_driver(alp4_on(library))
-    with pytest.raises(DeviceNotFreeError, match="USB"):
-        a_driver(alp4_on(library))
-    projector.close()
-    a_driver(alp4_on(library)).close()
-
-
-def test_a_device_that_does_not_answer_is_not_found() -> None:
-    with pytest.raises(DeviceNotFoundError, match="1001"):
-        a_driver(a_meddled_alp(AlpDevAlloc=lambda *_: 1001))
-
-
-def test_closing_frees_banks_and_device_even_when_steps_fail_and_says_all_that_failed() -> None:
-    freed = []
-    library = a_library(a_bench())
-
-    def free_sequence(device: Any, sequence: Any) -> int:
-        freed.append(sequence.value)
-        return 1011 if len(freed) in (2, 4) else library.AlpSeqFree(device, sequence)
-
-    projector = a_driver(alp4_on(Meddler(library, AlpSeqFree=free_sequence)))  # type: ignore[arg-type]
-    banks = [projector.allocate(2) for _ in range(3)]
-    with pytest.raises(AlpCallError) as caught:
-        projector.close()
-    assert caught.value.code == 1011
-    assert ["AlpSeqFree returned ALP error 1011" in note for note in caught.value.__notes__] == [True]
-    assert freed[1:] == banks
-    projector.close()  # the device itself was freed: there is nothing left to close
-    a_driver(alp4_on(library)).close()
-
-
-def test_a_board_that_is_not_freed_is_not_closed_and_can_be_closed_again() -> None:
-    library = a_library(a_bench())
-    answers = [1011]
-
-    def free_device(device: Any) -> int:
-        return answers.pop() if answers else library.AlpDevFree(device)
-
-    functions = {"AlpDevFree": free_device, "AlpDevHalt": lambda *_: 1012}
-    projector = a_driver(alp4_on(Meddler(library, **functions)))  # type: ignore[arg-type]
-    projector.allocate(2)
-    with pytest.raises(DeviceNotFreeError, match=r"stays allocated \(AlpDevFree .*1011.*power-cycle") as caught:
-        projector.close()
-    assert isinstance(caught.value.__cause__, AlpCallError)
-    assert any("AlpDevHalt" in note for note in caught.value.__notes__)
-    assert not projector.is_projecting()  # it is still open
-    del functions["AlpDevHalt"]
-    with pytest.raises(AlpCallError, match="AlpDevHalt"):
-        projector.close()
-    with pytest.raises(DeviceStateError, match="closed"):
-        projector.is_projecting()
-    a_driver(alp4_on(library)).close()
-
-
-@pytest.mark.parametrize("inquiry", [2021, 2057, 2058, 2000, 2003])
-def test_a_board_that_does_not_answer_an_inquiry_is_freed_again(inquiry: int) -> None:
-    library = a_library(a_bench())
-
-    def inquire(device: Any, asked: int, answer: Any) -> int:
-        return 1011 if asked == inquiry else library.AlpDevInquire(device, asked, answer)
-
-    with pytest.raises(AlpCallError, match="AlpDevInquire returned ALP error 1011"):
-        a_driver(alp4_on(Meddler(library, AlpDevInquire=inquire)))  # type: ignore[arg-type]
-    a_driver(alp4_on(library)).close()
-
-
-def test_a_failing_start_that_cannot_free_the_board_says_so_too() -> None:
-    alp = a_meddled_alp(AlpProjControl=lambda *_: 1005, AlpDevFree=lambda *_: 1011)
-    with pytest.raises(AlpCallError, match="1005") as caught:
-        a_driver(alp)
-    assert "stays allocated" in caught.value.__notes__[0]
-
-
-@pytest.mark.parametrize(("code", "error"), [(1004, DeviceNotFreeError), (1003, AlpCallError)])
-def test_only_a_board_that_is_allocated_already_is_held_by_another_program(code: int, error: type[Exception]) -> None:
-    with pytest.raises(error, match=f"AlpDevAlloc returned ALP error {code}") as caught:
-        a_driver(a_meddled_alp(AlpDevAlloc=lambda *_: code))
-    assert ("another program" in str(caught.value)) is (code == 1004)
-
-
-def test_pictures_for_sequence_0_do_not_land_in_the_last_one_allocated() -> None:
-    bench = a_bench()
-    projector = a_projector(bench)
-    pictures = some_pictures(6)
-    banks = [projector.allocate(3), projector.allocate(3)]
-    assert banks[0] == 0
-    for bank, part in zip(banks, (pictures[:3], pictures[3:]), strict=True):
-        projector.load(bank, 0, part)
-    projector.load(0, 0, pictures[:3])
-    for bank in banks:
-        projector.start(bank, 0, 2)
-    np.testing.assert_allclose(displayed(bench), light_of(bench, pictures), rtol=1e-12)
-
-
-def test_a_failing_start_leaves_the_device_free() -> None:
-    library = a_library(a_bench())
-    with pytest.raises(AlpCallError, match="1005"):
-        a_driver(alp4_on(Meddler(library, AlpProjControl=lambda *_: 1005)))  # type: ignore[arg-type]
-    a_driver(alp4_on(library)).close()
-
-
-@pytest.mark.parametrize("code", [1006, 1999])
-def test_errors_keep_their_code_known_to_alp4lib_or_not(code: int) -> None:
-    projector = a_driver(a_meddled_alp(AlpSeqPut=lambda *_: code))
-    bank = projector.allocate(1)
-    with pytest.raises(AlpCallError, match="AlpSeqPut") as caught:
-        projector.load(bank, 0, some_pictures(1))
-    assert (caught.value.code, caught.value.call) == (code, "AlpSeqPut")
-
-
-def test_a_failed_allocation_leaves_no_dead_sequence_in_alp4lib() -> None:
-    alp = alp4_on(a_library(a_bench()))
-    projector = a_driver(alp)
-    bank = projector.allocate(60)
-    with pytest.raises(MemoryError):
-        projector.allocate(60)
-    assert [each.value for each in alp.Seqs] == [bank]
-
-
 def test_a_setting_that_does_not_read_back_is_an_error() -> None:
     library = a_library(a_bench())
 
@@ -207,10 +48,9 @@ def test_a_setting_that_does_not_read_back_is_an_error() -> None:
             answer._obj.value = 0
         return code
 
-    projector = a_driver(alp4_on(Meddler(library, AlpSeqInquire=inquire)))  # type: ignore[arg-type]
-    with pytest.raises(DeviceStateError, match="reads back 0"):
-        projector.allocate(5)
-    assert projector.info.free_pictures == 100
+    with pytest.raises(DeviceStateError, match="set to 2 in setting 2110 and reads back 0"):
+        a_driver(alp4_on(Meddler(library, AlpSeqInquire=inquire)))  # type: ignore[arg-type]
+    assert a_driver(alp4_on(library)).info.free_pictures == MEMORY_PICTURES
 
 
 def an_alp_that_reads_back(picture_us: int, illumination_us: int) -> Any:
@@ -228,8 +68,8 @@ def an_alp_that_reads_back(picture_us: int, illumination_us: int) -> Any:
 @pytest.mark.parametrize(
     ("wanted", "off", "accepted"),
     [
-        (Timing(100, 90), (2, -2), Timing(102, 88)),
-        (Timing(5000, 4000), (-50, 40), Timing(4950, 4040)),
+        (Timing(100, 90), (2, -2), Timing(102, 88, 0, 90)),
+        (Timing(5000, 4000), (-50, 40), Timing(4950, 4040, 0, 4000)),
     ],
     ids=["2 µs", "1 %"],
 )
@@ -262,7 +102,7 @@ def test_illumination_that_leaves_no_dark_phase_is_refused(illumination_us: int)
     wanted = rf"100 µs with {illumination_us} µs of illumination.*dark phase.*a few µs shorter"
     with pytest.raises(TimingRefusedError, match=wanted):
         projector.set_timing(bank, Timing(100, illumination_us))
-    assert projector.set_timing(bank, Timing(100, 98)) == Timing(100, 98)
+    assert projector.set_timing(bank, Timing(100, 98)) == Timing(100, 98, 0, 98)
 
 
 def test_the_shortest_picture_time_is_that_of_the_mode_pictures_are_shown_in() -> None:
@@ -288,50 +128,232 @@ def test_large_uploads_go_in_parts_that_lie_where_they_belong(monkeypatch: pytes
     np.testing.assert_allclose(displayed(bench), light_of(bench, pictures), rtol=1e-12)
 
 
-@pytest.mark.parametrize("key", ["1080p", "wuxga"])
-def test_padded_chips_are_told_by_their_type(key: str) -> None:
-    chip = DMD_TYPES[key]
-    bench = OpticalBench(SILENT, np.ones((chip.mirrors_height, chip.mirrors_width)), light_on=True)
-    library = a_library(bench, row_bytes=chip.row_bytes, dmd_type_code=chip.alp_codes[0])
-    projector = a_driver(alp4_on(library))
-    assert (projector.info.name, projector.info.row_bytes) == (f"ALP {chip.name}", 256)
-    pictures = np.zeros((1, chip.mirrors_height, 256), np.uint8)
-    pictures[0, -1, chip.mirrors_width // 8 - 1 :] = 0xFF
-    bank = projector.allocate(1)
-    projector.load(bank, 0, pictures)
-    projector.start(bank, 0, 0)
-    assert displayed(bench).tolist() == [8.0]
+def a_set_driver(bench: OpticalBench, **settings: Any) -> AlpProjector:
+    return a_driver(alp4_on(a_library(bench)), AlpSettings(**settings))
 
 
-def test_a_chip_type_that_does_not_match_its_mirrors_is_an_error() -> None:
-    with pytest.raises(DeviceStateError, match="1024 mirrors"):
-        a_driver(alp4_on(a_library(a_bench(), dmd_type_code=4)))
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("sync_polarity", "up", "sync_polarity is 'up'; allowed: high or low"),
+        ("binary_mode", "grey", "binary_mode is 'grey'; allowed: normal or uninterrupted"),
+        ("device_number", -1, "device_number is -1"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(field: str, value: Any, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        AlpSettings(**{field: value})
 
 
-@pytest.mark.parametrize("code", [2, 12, 77, 254, 255])
-def test_a_board_whose_rows_are_not_known_is_refused_and_freed(code: int) -> None:
+@pytest.mark.parametrize(("polarity", "code"), [("high", 2006), ("low", 2007)])
+def test_the_sync_polarity_is_set_and_on_the_record(polarity: str, code: int) -> None:
+    library = a_library(a_bench())
+    projector = a_driver(alp4_on(library), AlpSettings(sync_polarity=polarity))  # type: ignore[arg-type]
+    assert library.device.ask(2004) == code
+    assert projector.info.sync_polarity == polarity
+
+
+def test_a_polarity_that_does_not_read_back_is_an_error_and_the_board_is_free() -> None:
+    library = a_library(a_bench())
+    deaf = Meddler(library, AlpDevControl=lambda *_: 0)
+    with pytest.raises(DeviceStateError, match="set to 2007 in setting 2004 and reads back 2006"):
+        a_driver(alp4_on(deaf), AlpSettings(sync_polarity="low"))  # type: ignore[arg-type]
+    a_driver(alp4_on(library)).close()
+
+
+def test_everything_the_board_says_of_itself_is_on_the_record() -> None:
+    library = a_library(a_bench(), serial=777)
+    info = a_driver(alp4_on(library)).info
+    assert (info.serial, info.firmware, info.dmd_type_code) == ("777", "0x04030000", 0)
+    assert (info.memory_pictures, info.max_picture_time_us, info.max_sync_delay_us) == (
+        MEMORY_PICTURES,
+        10_000_000,
+        130_000,
+    )
+    assert (info.binary_mode, info.sync_polarity) == ("normal", "high")
+
+
+def test_the_board_with_the_number_asked_for_is_taken_and_no_other() -> None:
+    library = a_library(a_bench(), serial=777)
+    a_driver(alp4_on(library), AlpSettings(device_number=777)).close()
+    with pytest.raises(DeviceNotFoundError, match=r"no ALP board 778 answers.*serial number"):
+        a_driver(alp4_on(library), AlpSettings(device_number=778))
+
+
+def test_uninterrupted_pictures_are_displayed_all_of_their_time_and_faster() -> None:
     bench = a_bench()
-    alp = alp4_on(a_library(bench, dmd_type_code=code))
-    with pytest.raises(DeviceStateError, match=f"laid out.*DMD type {code} .*XGA"):
-        a_driver(alp)
-    assert not hasattr(alp, "_ALPLib")  # ALP4lib lets go of its library once the device is freed
+    projector = a_set_driver(bench, binary_mode="uninterrupted")
+    shortest = projector.info.min_picture_time_us
+    assert (projector.info.binary_mode, shortest) == ("uninterrupted", MIN_PICTURE_TIME_US - 2)
+    bank = projector.allocate(2)
+    assert projector.set_timing(bank, Timing(shortest, shortest)) == Timing(shortest, shortest, 0, shortest)
+    projector.start(bank, 0, 1)
+    (shown,) = bench.record
+    assert (shown.picture_time_us, shown.illumination_time_us) == (shortest, shortest)
 
 
-def test_states_are_read_right_from_libraries_that_write_four_bytes() -> None:
-    def inquire(_device: Any, _inquiry: Any, answer: Any) -> int:
-        ctypes.cast(answer, ctypes.POINTER(ctypes.c_int32))[0] = 1200
+def test_uninterrupted_pictures_cannot_be_displayed_for_less_than_their_time() -> None:
+    projector = a_set_driver(a_bench(), binary_mode="uninterrupted")
+    bank = projector.allocate(1)
+    with pytest.raises(TimingRefusedError, match=r"90 µs cannot be had in uninterrupted.*allowed: 100 µs"):
+        projector.set_timing(bank, Timing(100, 90))
+
+
+def test_a_sync_delay_that_the_binary_mode_ignores_is_refused() -> None:
+    projector = a_set_driver(a_bench(), binary_mode="uninterrupted")
+    bank = projector.allocate(1)
+    with pytest.raises(TimingRefusedError, match="sync delay of 20 µs and reads back 0 µs"):
+        projector.set_timing(bank, Timing(100, 100, sync_delay_us=20))
+
+
+def test_a_binary_mode_that_does_not_read_back_is_an_error() -> None:
+    library = a_library(a_bench())
+
+    def control(device: Any, sequence: Any, setting: Any, value: Any) -> int:
+        return 0 if setting == 2104 else library.AlpSeqControl(device, sequence, setting, value)
+
+    alp = alp4_on(Meddler(library, AlpSeqControl=control))  # type: ignore[arg-type]
+    with pytest.raises(DeviceStateError, match="set to 2106 in setting 2104 and reads back 2105"):
+        a_driver(alp, AlpSettings(binary_mode="uninterrupted"))
+
+
+def test_the_sync_delay_comes_before_the_illumination_and_the_pulse_lasts_until_its_end_by_default() -> None:
+    projector = a_projector(a_bench())
+    bank = projector.allocate(1)
+    assert projector.set_timing(bank, Timing(100, 70, sync_delay_us=20)) == Timing(100, 70, 20, 90)
+    with pytest.raises(
+        TimingRefusedError, match=r"sync delay of 29 µs and a sync pulse of 0 µs.*have to fit in as well"
+    ):
+        projector.set_timing(bank, Timing(100, 70, sync_delay_us=29))
+
+
+@pytest.mark.parametrize(
+    ("timing", "reason"),
+    [
+        (Timing(10_000_001, 90), "above the 10000000 µs.*or less"),
+        (Timing(500_000, 90, sync_delay_us=130_001), "allowed: 0 to 130000 µs"),
+        (Timing(100, 90, sync_delay_us=-1), "sync delay of -1 µs"),
+        (Timing(100, 90, sync_pulse_us=-1), "sync pulse of -1 µs cannot be"),
+        (Timing(100, 90, sync_pulse_us=101), "sync pulse of 101 µs"),
+    ],
+)
+def test_times_that_no_board_takes_are_refused(timing: Timing, reason: str) -> None:
+    projector = a_projector(a_bench())
+    with pytest.raises(TimingRefusedError, match=reason):
+        projector.set_timing(projector.allocate(1), timing)
+
+
+def test_a_range_is_not_repeated_more_often_than_the_board_can() -> None:
+    bench = a_bench()
+    projector = a_projector(bench)
+    bank = projector.allocate(1)
+    with pytest.raises(DeviceStateError, match=r"does not show a range 2000000 times.*fewer rounds"):
+        projector.start(bank, 0, 0, rounds=2_000_000)
+    projector.start(bank, 0, 0)
+    assert len(displayed(bench)) == 1
+
+
+def test_a_range_that_does_not_read_back_is_never_shown_and_set_anew_the_next_time() -> None:
+    bench = a_bench()
+    library = a_library(bench)
+    projector = a_driver(alp4_on(library))
+    pictures = some_pictures(6)
+    bank = projector.allocate(6)
+    projector.load(bank, 0, pictures)
+    projector.start(bank, 0, 1)
+    library.inject("AlpSeqInquire", 1, 1011)  # the first frame was set and is not known to be
+    with pytest.raises(DeviceVanishedError):
+        projector.start(bank, 1, 1)
+    projector.start(bank, 0, 1)
+    library.inject("AlpSeqInquire", 2, 1011)  # and now the last one
+    with pytest.raises(DeviceVanishedError):
+        projector.start(bank, 1, 3)
+    projector.start(bank, 4, 5)
+    projector.start(bank, 0, 1)
+    np.testing.assert_allclose(displayed(bench), light_of(bench, pictures[[0, 1, 0, 1, 4, 5, 0, 1]]), rtol=1e-12)
+
+
+def test_settings_that_stay_are_not_sent_again() -> None:
+    library = a_library(a_bench())
+    projector = a_driver(alp4_on(library))
+    bank = projector.allocate(4)
+    projector.start(bank, 1, 2, rounds=3)
+    sent = library.faults.calls["AlpSeqControl"]
+    projector.start(bank, 1, 2, rounds=3)
+    assert library.faults.calls["AlpSeqControl"] == sent
+
+
+@pytest.mark.parametrize("known", [(), (2052,), (2050, 2052)])
+def test_temperatures_that_the_board_does_not_know_are_left_out(known: tuple[int, ...]) -> None:
+    library = a_library(a_bench())
+    library.device.temperatures_c = {2050: 41.5, 2051: 38.25, 2052: -3.5}
+    for inquiry in {2050, 2051, 2052} - set(known):
+        del library.device.temperatures_c[inquiry]
+    expected = {2050: ("ddc_fpga_c", 41.5), 2051: ("apps_fpga_c", 38.25), 2052: ("pcb_c", -3.5)}
+    assert a_driver(alp4_on(library)).status() == dict(expected[inquiry] for inquiry in known)
+
+
+def test_a_temperature_below_zero_is_read_right_from_libraries_that_write_four_bytes() -> None:
+    library = a_library(a_bench())
+
+    def inquire(device: Any, asked: int, answer: Any) -> int:
+        if asked != 2052:
+            return library.AlpDevInquire(device, asked, answer)
+        ctypes.cast(answer, ctypes.POINTER(ctypes.c_int32))[0] = -896
         return 0
 
-    assert a_driver(a_meddled_alp(AlpProjInquire=inquire)).is_projecting()
+    projector = a_driver(alp4_on(Meddler(library, AlpDevInquire=inquire)))  # type: ignore[arg-type]
+    assert projector.status()["pcb_c"] == -3.5
 
 
-def test_the_state_is_asked_with_the_arguments_the_library_takes() -> None:
-    asked: list[tuple[int, int]] = []
+@pytest.mark.parametrize("asked", [True, False])
+def test_mirrors_float_after_closing_where_that_is_asked_for_and_wake_on_the_next_opening(asked: bool) -> None:
+    bench = a_bench()
+    library = a_library(bench)
+    projector = a_driver(alp4_on(library), AlpSettings(float_mirrors_at_end=asked))
+    bank = projector.allocate(2)
+    projector.start(bank, 0, 1)
+    assert not library.device.mirrors_float
+    projector.close()
+    assert library.device.mirrors_float is asked
+    projector = a_driver(alp4_on(library))
+    assert not library.device.mirrors_float
+    projector.start(projector.allocate(1), 0, 0)
+    assert len(displayed(bench)) == 3
 
-    def inquire(device: Any, inquiry: Any, answer: Any) -> int:
-        asked.append((device.value, inquiry.value))
-        answer._obj.value = 1201
-        return 0
 
-    assert not a_driver(a_meddled_alp(AlpProjInquire=inquire)).is_projecting()
-    assert asked == [(1, 2400)]
+def test_mirrors_float_after_the_memory_is_freed_and_before_the_board_is() -> None:
+    library = a_library(a_bench(pace=1.0))
+    called: list[str] = []
+
+    def noting(name: str) -> Any:
+        def call(*arguments: Any) -> int:
+            called.append(name)
+            return int(getattr(library, name)(*arguments))
+
+        return call
+
+    names = ("AlpDevHalt", "AlpSeqFree", "AlpDevControl", "AlpDevFree")
+    alp = alp4_on(Meddler(library, **{name: noting(name) for name in names}))  # type: ignore[arg-type]
+    projector = a_driver(alp, AlpSettings(float_mirrors_at_end=True))
+    projector.start(projector.allocate(5), 0, 4)
+    called.clear()
+    projector.close()
+    assert called == ["AlpDevHalt", "AlpSeqFree", "AlpDevControl", "AlpDevFree"]
+
+
+def test_a_board_that_cannot_let_its_mirrors_float_says_so_before_anything_else() -> None:
+    library = a_library(a_bench())
+    library.device.unknown.add(2064)
+    with pytest.raises(DeviceStateError, match="float_mirrors_at_end to false"):
+        a_driver(alp4_on(library), AlpSettings(float_mirrors_at_end=True))
+    a_driver(alp4_on(library)).close()
+
+
+def test_mirrors_that_do_not_wake_are_an_error_that_says_what_to_do() -> None:
+    library = a_library(a_bench())
+    library.device.set(2064, 1)
+    library.inject("AlpDevControl", 1, 1018)
+    with pytest.raises(AlpCallError, match=r"1018.*did not come back from floating; power-cycle"):
+        a_driver(alp4_on(library))
+    a_driver(alp4_on(library)).close()

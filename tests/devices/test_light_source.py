@@ -1,21 +1,35 @@
-"""What every light source has to do: a shutter of Micro-Manager, and the light nobody can switch."""
+"""What every light source has to do, and what only a shutter of Micro-Manager or a light nobody can switch does."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from devices.coherent_obis import CoherentObis
 from devices.errors import DeviceNotFoundError, DeviceStateError
-from devices.light_source import NoLightSource
+from devices.light_source import LightSource, NoLightSource
 from devices.micromanager_core import close_core, connect_core
 from devices.micromanager_shutter import MicroManagerShutter
+from devices.thorlabs_sc10 import ThorlabsSc10
 from sim_devices.bench import OpticalBench
 from sim_devices.micromanager_core import SimulatedCore
 from sim_devices.micromanager_server import MicroManagerServer
+from sim_devices.obis_peer import ObisPeer
+from sim_devices.sc10_peer import Sc10Peer
+from sim_devices.serial_peer import SerialPeer, pseudo_terminal
 from tests.devices.benches import a_bench
+from tests.devices.serial_ports import posix_only
 
 LABEL = "SimulatedShutter"
+
+
+@contextmanager
+def served(peer: SerialPeer) -> Iterator[str]:
+    """The peer's port, while it listens."""
+    with peer:
+        yield peer.url
 
 
 class JammedCore(SimulatedCore):
@@ -33,40 +47,73 @@ def bench() -> OpticalBench:
     return a_bench(light_on=True)
 
 
-@pytest.fixture(params=["direct", "zmq"])
-def shutter(request: pytest.FixtureRequest, bench: OpticalBench) -> Iterator[MicroManagerShutter]:
-    core = SimulatedCore(bench)
-    if request.param == "direct":
-        yield MicroManagerShutter(core, LABEL, 2.5)
-    else:
-        with MicroManagerServer(core) as server:
-            remote = connect_core(server.port)
-            yield MicroManagerShutter(remote, LABEL, 2.5)
-            close_core(remote)
+def connected(way: str, bench: OpticalBench, until_the_end: ExitStack) -> LightSource:
+    """A light source on the bench, which is lit until this connects; ``way`` says which one, and how it is reached."""
+    kind, _, wire = way.partition(" over ")
+    if kind == "shutter":
+        core = SimulatedCore(bench)
+        if wire == "memory":
+            return MicroManagerShutter(core, LABEL, 2.5)
+        server = until_the_end.enter_context(MicroManagerServer(core))
+        remote = connect_core(server.port)
+        until_the_end.callback(close_core, remote)
+        return MicroManagerShutter(remote, LABEL, 2.5)
+    peer = ObisPeer(bench, asked_for_light=True) if kind == "OBIS" else Sc10Peer(bench, enabled=True)
+    assert bench.light_on
+    port = until_the_end.enter_context(pseudo_terminal(peer) if wire == "terminal" else served(peer))
+    return CoherentObis(port, power_mw=2.5) if kind == "OBIS" else ThorlabsSc10(port, power_mw=2.5)
 
 
-def test_it_says_what_it_is(shutter: MicroManagerShutter) -> None:
-    assert (shutter.info.name, shutter.info.power_mw) == (LABEL, 2.5)
+@pytest.fixture(
+    params=[
+        "shutter over memory",
+        "shutter over zmq",
+        "OBIS over socket",
+        "SC10 over socket",
+        pytest.param("OBIS over terminal", marks=posix_only),
+        pytest.param("SC10 over terminal", marks=posix_only),
+    ]
+)
+def light(request: pytest.FixtureRequest, bench: OpticalBench) -> Iterator[LightSource]:
+    with ExitStack() as until_the_end:
+        source = connected(request.param, bench, until_the_end)
+        until_the_end.callback(source.close)
+        yield source
 
 
-def test_it_is_dark_on_connection_and_switches_the_light(shutter: MicroManagerShutter, bench: OpticalBench) -> None:
-    states = [(shutter.is_on(), bench.light_on)]
-    for switch in (shutter.on, shutter.on, shutter.off, shutter.off, shutter.on):
+def test_it_says_what_it_is(light: LightSource) -> None:
+    assert light.info.name
+    assert light.info.power_mw == 2.5
+    assert {type(light.info.serial), type(light.info.firmware)} == {str}
+
+
+def test_it_is_dark_on_connection_and_switches_the_light(light: LightSource, bench: OpticalBench) -> None:
+    states = [(light.is_on(), bench.light_on)]
+    for switch in (light.on, light.on, light.off, light.off, light.on):
         switch()
-        states.append((shutter.is_on(), bench.light_on))
+        states.append((light.is_on(), bench.light_on))
     assert states == [(on, on) for on in (False, True, True, False, False, True)]
 
 
-def test_closing_turns_the_light_off_and_closing_twice_is_closing_once(
-    shutter: MicroManagerShutter, bench: OpticalBench
-) -> None:
-    shutter.on()
-    shutter.close()
-    shutter.close()
+def test_its_status_tells_light_from_darkness_in_plain_words(light: LightSource) -> None:
+    dark = light.status()
+    light.on()
+    lit = light.status()
+    assert dark["state"] in ("off", "closed")
+    assert lit["state"] in ("on", "open")
+    assert dark.keys() == lit.keys()
+    assert {type(value) for value in lit.values()} <= {float, str}
+
+
+def test_closing_turns_the_light_off_and_closing_twice_is_closing_once(light: LightSource, bench: OpticalBench) -> None:
+    light.on()
+    light.close()
+    light.close()
     assert not bench.light_on
     with pytest.raises(DeviceStateError, match="was closed"):
-        shutter.on()
-    shutter.off()  # turning it off is always possible
+        light.on()
+    light.off()  # turning it off is always possible
+    assert not bench.light_on
 
 
 def test_camera_sequences_no_longer_switch_the_light(bench: OpticalBench) -> None:
@@ -137,3 +184,4 @@ def test_a_light_that_nobody_can_switch_never_claims_to_be_off() -> None:
     light.close()
     assert light.is_on()
     assert light.info.power_mw == 3.0
+    assert light.status() == {"state": "switched by hand"}

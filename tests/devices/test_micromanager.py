@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
-import threading
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from devices.errors import DeviceNotFoundError, DeviceStateError, FrameBufferOverflowError, FrameShapeError
+from devices.errors import (
+    DeviceStateError,
+    FrameBufferOverflowError,
+    FrameShapeError,
+    MicroManagerCallError,
+    TimingRefusedError,
+)
 from devices.micromanager import MicroManagerDetector, MicroManagerSettings
 from devices.micromanager_core import close_core, connect_core
 from sim_devices.bench import BenchSettings, OpticalBench
+from sim_devices.faults import StaleFrames
 from sim_devices.micromanager_core import SimulatedCore
 from sim_devices.micromanager_server import MicroManagerServer
 from tests.devices.benches import a_bench, a_core
@@ -124,6 +129,161 @@ def test_one_camera_sequence_is_armed_per_burst_after_flushing() -> None:
     assert (gain_while_armed, core.get_property("SimulatedCamera", "Gain")) == ("3", "1")
 
 
+class StaleCore(Recorder):
+    """Frames from before come into its buffer at a chosen call, as they do where a camera had not really stopped."""
+
+    def __init__(self, core: SimulatedCore, at: str) -> None:
+        super().__init__(core)
+        self._at = at
+        self.stale: list[NDArray[Any]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        function = super().__getattr__(name)
+
+        def counted(*arguments: Any) -> Any:
+            answer = function(*arguments)
+            if name == "clear_circular_buffer":
+                self.stale.clear()
+            if name == self._at:
+                self.stale.append(np.full((8, 8), 1000, np.uint16))
+            return answer + len(self.stale) if name == "get_remaining_image_count" else answer
+
+        return counted
+
+    def pop_next_image(self) -> NDArray[Any]:
+        return self.stale.pop(0) if self.stale else super().pop_next_image()
+
+
+@pytest.mark.parametrize(("at", "surplus"), [("set_exposure", 0), ("start_sequence_acquisition", 1)])
+def test_a_stale_frame_is_thrown_away_or_one_frame_is_left_over(at: str, surplus: int) -> None:
+    bench = a_bench()
+    core = StaleCore(a_core(bench), at)
+    detector = MicroManagerDetector(core)
+    core.stale.append(np.full((8, 8), 1000, np.uint16))
+    detector.arm(3, 90)
+    bench.display(np.array([10.0, 20.0, 30.0]), 100, 100)
+    values = detector.read(3, timeout_s=5.0).bucket_values.tolist()
+    assert detector.surplus_frames() == surplus
+    assert (values == [10.0, 20.0, 30.0]) is (surplus == 0)
+
+
+def test_a_stale_frame_shows_in_the_frame_numbers() -> None:
+    bench = a_bench()
+    core = a_core(bench)
+    detector = MicroManagerDetector(core, MicroManagerSettings(frame_metadata=True))
+    bench.inject(StaleFrames(projection=0, frames=1))
+    detector.arm(3, 90)
+    bench.display(np.array([10.0, 20.0, 30.0]), 100, 100)
+    burst = detector.read(3, timeout_s=5.0)
+    assert burst.frame_numbers is not None
+    assert np.diff(burst.frame_numbers).tolist() != [1, 1]
+    assert detector.surplus_frames() == 1
+
+
+def test_frames_are_kept_only_if_asked_for_and_are_the_regions() -> None:
+    bench = a_bench()
+    frames = [np.arange(12, dtype=np.uint16).reshape(3, 4) + 100 * k for k in range(2)]
+    light = np.ones(2)
+    assert read(a_core(bench, width_px=4, height_px=3), bench, light).frames is None
+    core = Recorder(a_core(bench, width_px=4, height_px=3), [each.ravel().view(np.int16) for each in frames])
+    kept = read(core, bench, light, region=(1, 0, 3, 2), keep_frames=True).frames
+    assert kept.dtype == np.uint16
+    np.testing.assert_array_equal(kept, np.stack([each[:2, 1:] for each in frames]))
+
+
+def test_kept_frames_of_a_long_burst_are_all_there_in_order() -> None:
+    bench = a_bench()
+    light = np.arange(3000.0)
+    burst = read(a_core(bench, width_px=2, height_px=2), bench, light, keep_frames=True)
+    np.testing.assert_array_equal(burst.frames.sum(axis=(1, 2), dtype=np.int64), light)
+
+
+@pytest.mark.parametrize(("unit", "us"), [("us", 1.0), ("ms", 1e3), ("s", 1e6)])
+def test_times_are_read_from_the_tag_and_in_the_unit_that_are_named(
+    unit: Any, us: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = a_bench()
+    core = a_core(bench)
+    pop, clock = core.pop_next_tagged_image, iter(range(10))
+
+    def with_a_clock() -> Any:
+        tagged = pop()
+        tagged.tags["Clock"] = str(0.5 * next(clock))
+        return tagged
+
+    monkeypatch.setattr(core, "pop_next_tagged_image", with_a_clock)
+    burst = read(core, bench, np.ones(4), frame_metadata=True, time_tag="Clock", time_tag_unit=unit)
+    np.testing.assert_allclose(burst.times_us, us * np.array([0.0, 0.5, 1.0, 1.5]))
+
+
+class Rounding(SimulatedCore):
+    """A camera that exposes for whole lines of 50 µs."""
+
+    def set_exposure(self, *arguments: Any) -> None:
+        super().set_exposure(round(arguments[-1] / 0.05) * 0.05 or 0.05)
+
+
+def test_an_exposure_time_that_is_rounded_a_little_is_told_and_one_that_is_not_is_refused() -> None:
+    core = Rounding(a_bench())
+    detector = MicroManagerDetector(core)
+    detector.arm(2, 9_970)
+    assert detector.info.accepted_exposure_us == pytest.approx(9_950)
+    detector.disarm()
+    detector.arm(2, 102)
+    assert detector.info.accepted_exposure_us == pytest.approx(100)
+    detector.disarm()
+    with pytest.raises(TimingRefusedError, match=r"expose for 110 µs and reads back 100 µs"):
+        detector.arm(2, 110)
+    assert not core.is_sequence_running()
+
+
+def test_the_exposure_time_is_as_before_once_the_camera_is_left() -> None:
+    core = a_core(a_bench())
+    core.set_exposure(33.0)
+    detector = MicroManagerDetector(core)
+    detector.arm(1, 90)
+    assert core.get_exposure() == 0.09
+    detector.close()
+    assert core.get_exposure() == 33.0
+
+
+class Stubborn(SimulatedCore):
+    """A camera that takes any gain and has its own."""
+
+    def get_property(self, label: str, name: str) -> str:
+        return "4" if name == "Gain" else super().get_property(label, name)
+
+
+def test_a_property_that_reads_back_otherwise_is_refused() -> None:
+    settings = MicroManagerSettings(properties_when_armed=(("SimulatedCamera", "Gain", "5"),))
+    with pytest.raises(DeviceStateError, match="'Gain' of 'SimulatedCamera' was set to '5' and reads back '4'"):
+        MicroManagerDetector(Stubborn(a_bench()), settings)
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ({"binning": 0}, "binning is 0"),
+        ({"buffer_mb": 0}, "buffer_mb is 0"),
+        ({"full_scale": 0}, "full_scale is 0"),
+        ({"time_tag_unit": "minutes"}, "unknown unit"),
+        ({"readout_property": ("Camera", "Readout", "ns")}, "unknown unit"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(what: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        MicroManagerSettings(**what)
+
+
+def test_a_frame_that_was_announced_and_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = a_core(a_bench())
+    detector = MicroManagerDetector(core)
+    detector.arm(3, 90)
+    monkeypatch.setattr(core, "get_remaining_image_count", lambda: 1)
+    with pytest.raises(MicroManagerCallError, match="does another program read its frames"):
+        detector.read(3, timeout_s=1.0)
+
+
 def does_not_stop() -> None:
     raise RuntimeError("the camera did not stop")
 
@@ -144,6 +304,7 @@ class Binned(SimulatedCore):
             return
         if value not in ("1", "2"):
             raise RuntimeError(f'Cannot set property "Binning" to "{value}"')
+        self._properties[name] = value
         self.set_roi(0, 0, 8 // int(value), 8 // int(value))
 
 
@@ -232,20 +393,6 @@ def test_a_camera_that_did_not_stop_counts_as_armed_and_can_be_stopped_again(mon
     assert not core.is_sequence_running()
 
 
-def test_closing_a_camera_whose_server_has_gone_is_an_error_and_does_not_hang() -> None:
-    with MicroManagerServer(a_core(a_bench())) as server:
-        core = connect_core(server.port)
-        detector = MicroManagerDetector(core)
-        detector.arm(3, 90)
-    for leave in (detector.close, lambda: close_core(core)):
-        with pytest.raises(DeviceNotFoundError, match=f"port {server.port} has gone.*camera perhaps armed"):
-            leave()
-    with MicroManagerServer(a_core(a_bench()), server.port):  # started again: nothing of the old one is in the way
-        again = connect_core(server.port)
-        assert MicroManagerDetector(again).info.width_px == 8
-        close_core(again)
-
-
 def test_an_overflow_is_an_error_not_missing_data() -> None:
     bench = a_bench()
     core = a_core(bench, width_px=1024, height_px=256, circular_buffer_mb=1)
@@ -290,35 +437,6 @@ def test_the_same_seed_reads_the_same_through_the_port_and_directly() -> None:
         close_core(remote)
     for name in ("bucket_values", "frame_numbers", "times_us"):
         assert getattr(through_the_port, name).tolist() == getattr(directly, name).tolist()
-
-
-def test_where_nothing_listens_the_error_says_what_to_do_and_leaves_no_thread() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    before = set(threading.enumerate())
-    with pytest.raises(DeviceNotFoundError, match=f"port {port}.*start Micro-Manager"):
-        connect_core(port)
-    assert set(threading.enumerate()) <= before
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # pyjavaz's own thread
-def test_a_listener_that_is_no_micro_manager_is_not_found() -> None:
-    with socket.socket() as mute:
-        mute.bind(("127.0.0.1", 0))
-        mute.listen()
-        with pytest.raises(DeviceNotFoundError, match="did not answer as Micro-Manager does"):
-            connect_core(mute.getsockname()[1], timeout_s=0.2)
-
-
-def test_connecting_again_after_leaving_works() -> None:
-    with MicroManagerServer(a_core(a_bench())) as server:
-        before = set(threading.enumerate())
-        for _ in range(3):
-            core = connect_core(server.port)
-            assert MicroManagerDetector(core).info.width_px == 8
-            close_core(core)
-        assert set(threading.enumerate()) <= before
 
 
 def test_leaving_a_core_in_this_process_leaves_it_as_it_is() -> None:
