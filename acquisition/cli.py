@@ -1,11 +1,10 @@
-"""The command line: plan, dry-run, acquire, reconstruct, schema, info."""
+"""The command line: plan, check, devices, align, dry-run, acquire, resume, reconstruct, info, schema."""
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,6 +36,7 @@ OutputOption = Annotated[
     Path | None, typer.Option("--output", help="Folder of the run, instead of the file's output.run.")
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a run and a picture that exist.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask before the first light on real devices.")]
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
 
 
@@ -46,11 +46,67 @@ def plan(file: OptionalAcquisitionFile = None, sample: SampleOption = None) -> N
     from acquisition.connect import sample_on_stage
     from acquisition.console import print_plan
     from acquisition.plan import summarize
+    from acquisition.preflight import check_dose
     from acquisition.sensing_plan import plan_sensing
 
     config = _load(file, sample, None)
     stage = sample_on_stage(config)
-    print_plan(config, summarize(config, plan_sensing(config, stage), stage))
+    planned = plan_sensing(config, stage)
+    check_dose(config, planned)
+    print_plan(config, summarize(config, planned, stage))
+
+
+@app.command()
+def check(
+    file: OptionalAcquisitionFile = None, output: OutputOption = None, overwrite: OverwriteOption = False
+) -> None:
+    """Say whether an acquisition can run on the connected bench: everything is asked and tried, without any light."""
+    from acquisition.check import Verdict, check_acquisition
+    from acquisition.console import print_findings
+
+    config = _load(file, None, output)
+    with _interrupted(), closing(check_acquisition(config, overwrite=overwrite)) as found:
+        findings = print_findings(found)
+    if any(finding.verdict is Verdict.REFUSED for finding in findings):
+        raise typer.Exit(BAD_INPUT)
+
+
+@app.command()
+def devices(
+    file: Annotated[
+        Path | None, typer.Argument(help="Acquisition file (YAML); none: what answers here.", show_default=False)
+    ] = None,
+) -> None:
+    """List what is connected, and everything it says of itself. Lights nothing."""
+    from acquisition.console import print_devices
+    from acquisition.device_list import devices_found, devices_of
+
+    with _interrupted(), closing(devices_found() if file is None else devices_of(_load(file, None, None))) as found:
+        print_devices(found)
+
+
+@app.command()
+def align(
+    file: AcquisitionFile,
+    picture: Annotated[str, typer.Option(help="full, dark, grid, region (its outline), or coefficient.")] = "grid",
+    index: Annotated[int, typer.Option(help="Pattern i of the coefficient.")] = 1,
+    seconds: Annotated[float, typer.Option(help="How long; at most 600.")] = 10.0,
+    power_mw: Annotated[
+        float, typer.Option(help="Power of a laser that can be told; other light stays as it is.")
+    ] = 1.0,
+    yes: YesOption = False,
+) -> None:
+    """Show a test picture under light for some seconds, for adjusting the optics; the camera is left alone."""
+    from acquisition.alignment import show_alignment_picture
+
+    config = _load(file, None, None)
+    said = f"{picture} picture for {seconds:g} s"
+    _must_be_confirmable(config.simulated, yes=yes)
+    if not config.simulated and not yes:
+        typer.confirm(f"Light on the sample: {said}. Go on?", abort=True)
+    with _interrupted():
+        show_alignment_picture(config, picture, seconds, index=index, laser_power_mw=power_mw)
+    typer.echo(f"shown: {said}; the light is off")
 
 
 @app.command("dry-run")
@@ -63,13 +119,34 @@ def dry_run(
     """Rehearse an acquisition on simulated devices, whatever devices the file names."""
     from acquisition.rehearsal import rehearsal_of
 
-    _acquire(rehearsal_of(_load(file, sample, output)), overwrite=overwrite)
+    _acquire(rehearsal_of(_load(file, sample, output)), overwrite=overwrite, yes=True)
 
 
 @app.command()
-def acquire(file: AcquisitionFile, output: OutputOption = None, overwrite: OverwriteOption = False) -> None:
+def acquire(
+    file: AcquisitionFile, output: OutputOption = None, overwrite: OverwriteOption = False, yes: YesOption = False
+) -> None:
     """Acquire on the devices the file names."""
-    _acquire(_load(file, None, output), overwrite=overwrite)
+    _acquire(_load(file, None, output), overwrite=overwrite, yes=yes)
+
+
+@app.command()
+def resume(
+    run: RunArgument,
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="Acquisition file, to be held against the run's own.", show_default=False),
+    ] = None,
+    yes: YesOption = False,
+) -> None:
+    """Go on with a run that did not finish, from the block after the last committed one."""
+    from acquisition.console import watched_resumption
+    from acquisition.stored_run import StoredRun
+
+    _must_be_confirmable(StoredRun(run).facts["simulated"], yes=yes)
+    asked = None if file is None else _load(file, None, None)
+    with _interrupted():
+        watched_resumption(run, asked, ask=not yes)
 
 
 @app.command()
@@ -91,7 +168,7 @@ def reconstruct(
 def info(run: RunArgument) -> None:
     """Tell what a run holds."""
     from acquisition.console import print_info
-    from acquisition.run_store import StoredRun
+    from acquisition.stored_run import StoredRun
 
     print_info(StoredRun(run))
 
@@ -129,31 +206,36 @@ def _said(error: Exception) -> str:
     return "\n".join([text, *getattr(error, "__notes__", [])])
 
 
-def _acquire(config: AcquisitionConfig, *, overwrite: bool) -> None:
+def _acquire(config: AcquisitionConfig, *, overwrite: bool, yes: bool) -> None:
     from acquisition.console import watched_acquisition
 
-    try:
-        with _termination_as_interrupt():
-            watched_acquisition(config, overwrite=overwrite)
-    except KeyboardInterrupt:
-        typer.echo("interrupted: the devices are let go of, every committed block is kept", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+    _must_be_confirmable(config.simulated, yes=yes)
+    with _interrupted():
+        watched_acquisition(config, overwrite=overwrite, ask=not yes)
+
+
+def _must_be_confirmable(simulated: bool, *, yes: bool) -> None:
+    """See early that somebody can be asked before the first light on real devices."""
+    if simulated or yes or sys.stdin.isatty():
+        return
+    typer.echo("error: nobody can be asked before the first light on real devices: add --yes", err=True)
+    raise typer.Exit(BAD_INPUT)
 
 
 @contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """Let a request to terminate end a run as Ctrl-C does: light off first, not at once."""
+def _interrupted() -> Iterator[None]:
+    """Let Ctrl-C and requests to terminate end what is under way in order, light off first; then exit 130."""
+    from acquisition.interrupts import orderly_interrupts
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    names = [name for name in ("SIGTERM", "SIGBREAK") if hasattr(signal, name)]
-    before = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
     try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
+        with orderly_interrupts():
+            yield
+    except KeyboardInterrupt as stop:
+        if failures := getattr(stop, "__notes__", []):
+            typer.echo("\n".join(["error: interrupted, and not everything ended as it should:", *failures]), err=True)
+            raise typer.Exit(RUN_FAILED) from None
+        typer.echo("interrupted: the devices are let go of, every committed block is kept", err=True)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _load(file: Path | None, sample: Path | None, output: Path | None) -> AcquisitionConfig:

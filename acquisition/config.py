@@ -10,9 +10,11 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from acquisition.device_sections import Devices
 from acquisition.problems import InconsistentFileError, Problem
 from acquisition.section import Section, quantity
+from acquisition.timing_contract import timing_problems
 from devices.dmd_types import DMD_TYPES, DmdType
 
 SMALLEST_GENERATED_SIDE = 8
+_REAL_LIGHTS = ("micro-manager-shutter", "obis", "sc10")
 
 
 class Sample(Section):
@@ -41,6 +43,13 @@ class Sample(Section):
         gt=0,
     )
 
+    dose_limit_mj: float | None = quantity(
+        "Most light the sample may get: exposures × illumination time × power_mw. A plan beyond it is refused, a run "
+        "stops before it",
+        "mJ",
+        None,
+        gt=0,
+    )
     expected_background: float = quantity(
         "Expected light per exposure that does not depend on the mirrors, B (simulated stages know it)",
         "detector units",
@@ -125,6 +134,14 @@ class Timing(Section):
     illumination_time_us: int = quantity(
         "Time a picture is displayed, at most the picture time", "µs", gt=0, le=10_000_000
     )
+    sync_delay_us: int = quantity(
+        "Time from the DMD's synchronisation pulse, which triggers the camera, to the display of the picture",
+        "µs",
+        0,
+        ge=0,
+        le=130_000,
+    )
+    sync_pulse_us: int = quantity("Width of the synchronisation pulse; 0: the device's default", "µs", 0, ge=0)
 
     @field_validator("illumination_time_us")
     @classmethod
@@ -150,12 +167,27 @@ class Blocks(Section):
     """How the run is cut into stretches that stand or fall together."""
 
     longest_block_s: float = quantity("Longest block: what a crash costs at most", "s", 1.0, gt=0, le=60)
-    guard_interval: int = quantity("A guard stands at least every so many pairs", "pairs", 256, ge=1)
-    first_bank_pictures: int = quantity(
-        "Pictures of the first bank; each further one is twice as large, up to half of the DMD's memory",
+    guard_interval: int | None = quantity(
+        "A guard stands at least every so many pairs; none: an eighth of a block, but 64 to 256", "pairs", None, ge=1
+    )
+    guard_codes: int | None = quantity(
+        "How often a guard shows its code, more for dim samples; none: as often as the expected light needs",
+        "1",
+        None,
+        ge=1,
+        le=16,
+    )
+    first_bank_pictures: int | None = quantity(
+        "Pictures of the first bank; none: planned, as all others are, so that loading hides behind the light",
         "pictures",
-        4096,
-        ge=32,
+        None,
+        ge=12,
+    )
+    most_repeats: int = quantity(
+        "How often a block that failed is played again before the run stops", "1", 3, ge=0, le=100
+    )
+    timeout_margin_s: float = quantity(
+        "How much longer than half as long again a block may take before it counts as failed", "s", 2.0, gt=0, le=600
     )
     dark_exposures: int = quantity(
         "Exposures with the light off, for the detector's own dark level", "exposures", 64, ge=1
@@ -290,6 +322,7 @@ class AcquisitionConfig(Section):
             *_region_problems(self),
             *_timing_problems(self),
             *_device_problems(self),
+            *_dose_problems(self),
             *_sample_problems(self),
             *_output_problems(self),
         ]
@@ -300,6 +333,19 @@ class AcquisitionConfig(Section):
     def replace(self, **sections: Any) -> Self:
         """A copy with other sections, all of it validated again. Raises pydantic.ValidationError."""
         return type(self).model_validate({**dict(self), **sections})
+
+
+def on_record(config: AcquisitionConfig) -> dict[str, Any]:
+    """The configuration as JSON-able facts, its paths absolute, so that it holds from any folder."""
+    return {name: _absolute(value) for name, value in config.model_dump().items()}
+
+
+def _absolute(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _absolute(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_absolute(each) for each in value]
+    return str(value.absolute()) if isinstance(value, Path) else value
 
 
 def _region_problems(config: AcquisitionConfig) -> list[Problem]:
@@ -324,16 +370,24 @@ def _region_problems(config: AcquisitionConfig) -> list[Problem]:
 
 
 def _timing_problems(config: AcquisitionConfig) -> list[Problem]:
+    devices = config.devices
+    problems = list(timing_problems(config.timing, devices.projector, devices.detector))
     shortest_us = config.dmd_type.min_picture_time_us
-    if config.timing.picture_time_us >= shortest_us:
-        return []
-    return [
-        Problem(
-            "timing.picture_time_us",
-            f"{config.timing.picture_time_us} µs",
-            f"at least {shortest_us} µs, the shortest picture time of {config.dmd_type.name}",
+    if config.timing.picture_time_us < shortest_us:
+        problems.append(
+            Problem(
+                "timing.picture_time_us",
+                f"{config.timing.picture_time_us} µs",
+                f"at least {shortest_us} µs, the shortest picture time of {config.dmd_type.name}",
+            )
         )
-    ]
+    return problems
+
+
+def _dose_problems(config: AcquisitionConfig) -> list[Problem]:
+    if config.sample.dose_limit_mj is None or config.devices.light_source.power_mw is not None:
+        return []
+    return [Problem("devices.light_source.power_mw", "nothing beside sample.dose_limit_mj", "the power on the sample")]
 
 
 def _sample_problems(config: AcquisitionConfig) -> list[Problem]:
@@ -365,14 +419,21 @@ def _device_problems(config: AcquisitionConfig) -> list[Problem]:
                 "both real or both simulated: they look at the same sample",
             )
         )
-    elif devices.light_source.kind == ("micro-manager-shutter" if config.simulated else "simulated"):
+    elif devices.light_source.kind in (_REAL_LIGHTS if config.simulated else ("simulated",)):
+        allowed = ("none", "simulated") if config.simulated else ("none", *_REAL_LIGHTS)
         problems.append(
             Problem(
                 "devices.light_source.kind",
                 devices.light_source.kind,
-                "none or simulated on a simulated bench"
-                if config.simulated
-                else "none or micro-manager-shutter on a real bench",
+                f"one of {', '.join(allowed)} on a {'simulated' if config.simulated else 'real'} bench",
+            )
+        )
+    if devices.detector.kind == "micro-manager" and devices.detector.config_file and not devices.detector.in_process:
+        problems.append(
+            Problem(
+                "devices.detector.app_path",
+                "nothing beside config_file",
+                "the folder of Micro-Manager's device adapters; a running Micro-Manager has loaded its own file",
             )
         )
     return problems

@@ -1,32 +1,30 @@
-"""From a configuration to connected devices; the one place where simulated hardware is reached."""
+"""From a configuration to connected devices, each let go of in the right order however the run ends."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from acquisition.config import AcquisitionConfig
-from acquisition.device_sections import AlpProjector, MicroManagerDetector, MicroManagerShutter, SimulatedDetector
-from acquisition.sample_image import read_sample
+from acquisition.connected_devices import ConnectedDevices
+from acquisition.device_sections import (
+    AlpProjector,
+    BucketRegion,
+    DmdSection,
+    MicroManagerDetector,
+    ObisLaser,
+    SimulatedDetector,
+    SimulatedLight,
+)
+from acquisition.interrupts import Ending
 from devices.detector import Detector
 from devices.light_source import LightSource
 from devices.projector import Projector
-
-
-@dataclass(frozen=True)
-class ConnectedDevices:
-    """The devices of one run and the clock they share: µs, the host's, or the bench's where that is simulated."""
-
-    projector: Projector
-    detector: Detector
-    light_source: LightSource
-    clock_us: Callable[[], float]
 
 
 @contextmanager
@@ -36,152 +34,177 @@ def connected_devices(config: AcquisitionConfig, sample: NDArray[np.float64] | N
     sample: light of every pixel float64 [n, n] for a simulated stage, None for a real one. Raises what the drivers
     raise (devices.errors) where a device is not there.
     """
-    with ExitStack() as stack:
+    with Ending() as stack:
         if config.simulated:
+            from acquisition.simulated_bench import connect_simulated
+
             if sample is None:
                 raise ValueError("a simulated stage needs a sample")
-            yield _connect_simulated(config, sample, stack)
+            yield connect_simulated(config, sample, stack)
         else:
             yield _connect_real(config, stack)
+
+
+@contextmanager
+def connected_light_path(
+    config: AcquisitionConfig, sample: NDArray[np.float64] | None, laser_power_mw: float | None = None
+) -> Iterator[tuple[Projector, LightSource]]:
+    """Projector and light source alone, so that the camera can be looked through by other programs meanwhile.
+
+    laser_power_mw: instead of the file's, where the light source is a laser that can be told. Raises what
+    ``connected_devices`` raises.
+    """
+    light = config.devices.light_source
+    if laser_power_mw is not None and isinstance(light, ObisLaser | SimulatedLight):
+        told = light.model_copy(update={"laser_power_mw": laser_power_mw})
+        config = config.replace(devices=config.devices.model_copy(update={"light_source": told}))
+    with Ending() as stack:
+        if config.simulated:
+            from acquisition.simulated_bench import connect_simulated
+
+            if sample is None:
+                raise ValueError("a simulated stage needs a sample")
+            devices = connect_simulated(config, sample, stack)
+            yield devices.projector, devices.light_source
+        else:
+            projector = connected_projector(alp_section(config), stack)
+            yield projector, connected_light_source(config, None, stack)
+
+
+def connected_projector(config: AlpProjector, stack: ExitStack) -> Projector:
+    """A real projector alone, closed when the stack ends. Raises what its driver raises."""
+    from devices.alp import AlpProjector as AlpDriver
+    from devices.alp_library import open_alp
+
+    projector = AlpDriver(open_alp(config.version, config.library_dir), alp_settings(config))
+    stack.callback(projector.close)
+    return projector
 
 
 def sample_on_stage(config: AcquisitionConfig) -> NDArray[np.float64] | None:
     """The light x of every pixel in one exposure with its mirrors on, float64 [n, n] in detector units.
 
-    None on a real stage. The sample's image is scaled so that its mean is ``bench.photoelectrons_per_px``
-    photo-electrons. Raises acquisition.sample_image.SampleImageError.
+    None on a real stage. Raises acquisition.sample_image.SampleImageError.
     """
     if not config.simulated:
         return None
-    n = config.sensing.side
-    if config.sample.image is not None:
-        image = read_sample(config.sample.image, n)
-    else:
-        from sim_devices.sample import fluorescent_cells
+    from acquisition.simulated_bench import simulated_sample
 
-        image = fluorescent_cells(n, seed=config.bench.seed)
-    return np.asarray(image * (config.bench.photoelectrons_per_px * config.bench_gain / image.mean()), dtype=np.float64)
+    return simulated_sample(config)
+
+
+def micromanager_detector(core: Any, config: MicroManagerDetector | SimulatedDetector) -> Detector:
+    """The driver of a camera on a Micro-Manager core, set up as the file says."""
+    from devices.micromanager import MicroManagerDetector as MicroManagerDriver
+    from devices.micromanager_settings import MicroManagerSettings
+
+    readout = config.readout_property
+    settings = MicroManagerSettings(
+        camera=config.camera if config.kind == "micro-manager" else None,
+        offset_per_px=config.offset_per_px,
+        region=_corners(config.region),
+        properties_when_armed=tuple((each.device, each.name, each.value) for each in config.when_armed),
+        properties_when_left=tuple((each.device, each.name, each.value) for each in config.when_left),
+        frame_metadata=config.frame_metadata or config.time_tolerance_us is not None,
+        binning=config.binning,
+        camera_roi=_corners(config.camera_roi),
+        buffer_mb=config.buffer_mb,
+        keep_frames=config.keep_frames,
+        time_tag=config.time_tag,
+        time_tag_unit=config.time_tag_unit,
+        full_scale=config.full_scale,
+        readout_property=None if readout is None else (readout.device, readout.name, readout.unit),
+    )
+    return MicroManagerDriver(core, settings)
+
+
+def alp_settings(config: DmdSection) -> Any:
+    """What an ALP board is told when it is connected."""
+    from devices.alp_settings import AlpSettings
+
+    return AlpSettings(
+        sync_polarity=config.sync_polarity,
+        binary_mode=config.binary_mode,
+        float_mirrors_at_end=config.float_mirrors_at_end,
+        device_number=config.device_number if isinstance(config, AlpProjector) else 0,
+    )
 
 
 def _connect_real(config: AcquisitionConfig, stack: ExitStack) -> ConnectedDevices:
-    from devices.alp import AlpProjector as AlpDriver
-    from devices.alp import open_alp
-    from devices.light_source import NoLightSource
-    from devices.micromanager_core import close_core, connect_core
-    from devices.micromanager_shutter import MicroManagerShutter as ShutterDriver
-
-    projector_config, detector_config = config.devices.projector, config.devices.detector
-    light_config = config.devices.light_source
-    if not isinstance(projector_config, AlpProjector) or not isinstance(detector_config, MicroManagerDetector):
-        raise TypeError("a real bench needs a real projector and a real detector")
     # Registered one by one as they are made, so that they end in reverse (light, projector, detector), and whatever is
     # connected when a later one fails is let go of.
-    core = connect_core(detector_config.port)
-    stack.callback(close_core, core)
-    detector = _micromanager_detector(core, detector_config)
-    stack.callback(detector.close)
-    projector = AlpDriver(open_alp(projector_config.version, projector_config.library_dir))
-    stack.callback(projector.close)
-    light: LightSource
-    if isinstance(light_config, MicroManagerShutter):
-        light = ShutterDriver(core, light_config.label, light_config.power_mw)
+    core = connected_core(config, stack)
+    detector = connected_detector(config, core, stack)
+    projector = connected_projector(alp_section(config), stack)
+    light = connected_light_source(config, core, stack)
+    return ConnectedDevices(projector, detector, light, lambda: time.perf_counter_ns() / 1e3, core=core)
+
+
+def alp_section(config: AcquisitionConfig) -> AlpProjector:
+    """The real projector of a file. Raises TypeError on a simulated bench."""
+    if not isinstance(config.devices.projector, AlpProjector):
+        raise TypeError("a real bench needs a real projector")
+    return config.devices.projector
+
+
+def connected_core(config: AcquisitionConfig, stack: ExitStack) -> Any:
+    """The Micro-Manager core of a real bench, let go of when the stack ends. Raises what its connection raises."""
+    from devices.micromanager_core import close_core, connect_core, start_core, stop_core
+
+    detector = _micromanager(config)
+    if detector.in_process:
+        core = start_core(detector.app_path, detector.config_file)
+        stack.callback(stop_core, core)
     else:
-        core.set_auto_shutter(False)
-        light = NoLightSource(light_config.power_mw)
-    stack.callback(light.close)
-    return ConnectedDevices(projector, detector, light, lambda: time.monotonic_ns() / 1e3)
+        core = connect_core(detector.port)
+        stack.callback(close_core, core)
+    return core
 
 
-def _connect_simulated(config: AcquisitionConfig, sample: NDArray[np.float64], stack: ExitStack) -> ConnectedDevices:
-    from devices.alp import AlpProjector as AlpDriver
-    from devices.light_source import NoLightSource
+def connected_detector(config: AcquisitionConfig, core: Any, stack: ExitStack) -> Detector:
+    """The camera of a real bench on its core, left as it was when the stack ends. Raises what its driver raises."""
+    detector = micromanager_detector(core, _micromanager(config))
+    stack.callback(detector.close)
+    return detector
+
+
+def _micromanager(config: AcquisitionConfig) -> MicroManagerDetector:
+    if not isinstance(config.devices.detector, MicroManagerDetector):
+        raise TypeError("a real bench needs a real detector")
+    return config.devices.detector
+
+
+def connected_light_source(config: AcquisitionConfig, core: Any, stack: ExitStack) -> LightSource:
+    """The light source of a real bench, off, and off when the stack ends.
+
+    core: Micro-Manager's, None to connect one where the light needs it. Raises what its driver raises.
+    """
+    from devices.coherent_obis import CoherentObis
+    from devices.light_source import NoLightSource as NoLightDriver
     from devices.micromanager_shutter import MicroManagerShutter as ShutterDriver
-    from sim_devices.alp_library import SimulatedAlpLibrary, alp4_on
-    from sim_devices.bench import BenchSettings, OpticalBench
-    from sim_devices.micromanager_core import SimulatedCore
-    from sim_devices.sample import place_on_mirrors
+    from devices.thorlabs_sc10 import ThorlabsSc10
 
-    detector_config, light_config = config.devices.detector, config.devices.light_source
-    if not isinstance(detector_config, SimulatedDetector):
-        raise TypeError("a simulated bench needs a simulated detector")
-    chip, region = config.dmd_type, config.dmd_region
-    mirror_light = place_on_mirrors(
-        sample,
-        chip.mirrors_height,
-        chip.mirrors_width,
-        region.top,
-        region.left,
-        region.mirrors_per_px,
-        region.flip_vertical,
-        region.flip_horizontal,
-        region.rotation_deg,
-    )
-    gain = config.bench_gain
-    settings = BenchSettings(
-        gain=gain,
-        variance=config.noise.variance if config.bench.variance is None else config.bench.variance,
-        offset=detector_config.offset_per_px * detector_config.width_px * detector_config.height_px,
-        background=config.bench.background_photoelectrons * gain,
-        bleaching_per_s=config.bench.bleaching_per_s,
-        nominal_illumination_us=config.timing.illumination_time_us,
-        seed=config.bench.seed,
-        shot_noise=config.bench.shot_noise,
-        pace=config.bench.pace,
-    )
-    bench = OpticalBench(settings, mirror_light)
-    core = SimulatedCore(
-        bench,
-        detector_config.width_px,
-        detector_config.height_px,
-        detector_config.bytes_per_px,
-        arming_ms=detector_config.arming_ms,
-    )
-    library = SimulatedAlpLibrary(
-        bench,
-        chip.row_bytes,
-        chip.alp_codes[0],
-        config.memory_pictures,
-        chip.min_picture_time_us,
-        upload_mb_per_s=config.devices.projector.upload_mb_per_s,
-    )
-    seen: Any = core
-    if detector_config.wire == "zmq":
-        from devices.micromanager_core import close_core, connect_core
-        from sim_devices.micromanager_server import MicroManagerServer
-
-        server = stack.enter_context(MicroManagerServer(core))
-        seen = connect_core(server.port)
-        # pycromanager waits for ever for a server that has gone: the core is let go of before the server stops.
-        stack.callback(close_core, seen)
-    detector = _micromanager_detector(seen, detector_config)
-    stack.callback(detector.close)
-    projector = AlpDriver(alp4_on(library))
-    stack.callback(projector.close)
-    light: LightSource
-    if light_config.kind == "none":
+    light = config.devices.light_source
+    source: LightSource
+    if light.kind == "micro-manager-shutter":
+        if core is None:
+            core = connected_core(config, stack)
+        source = ShutterDriver(core, light.label, light.power_mw)
+    elif core is not None:
+        # Micro-Manager would open and close its shutter with every camera sequence.
+        stack.callback(core.set_auto_shutter, bool(core.get_auto_shutter()))
         core.set_auto_shutter(False)
-        bench.set_light(True)
-        light = NoLightSource(light_config.power_mw)
-    else:
-        light = ShutterDriver(seen, core.get_shutter_device(), light_config.power_mw)
-    stack.callback(light.close)
-    return ConnectedDevices(projector, detector, light, lambda: bench.time_us)
+    if light.kind == "obis":
+        source = CoherentObis(light.port, power_mw=light.laser_power_mw, emission_timeout_s=light.switching_timeout_s)
+    elif light.kind == "sc10":
+        source = ThorlabsSc10(light.port, power_mw=light.power_mw, blade_timeout_s=light.switching_timeout_s)
+    elif light.kind == "none":
+        source = NoLightDriver(light.power_mw)
+    elif light.kind == "simulated":
+        raise TypeError("a real bench needs a real light source")
+    stack.callback(source.close)
+    return source
 
 
-def _micromanager_detector(core: Any, config: MicroManagerDetector | SimulatedDetector) -> Detector:
-    from devices.micromanager import MicroManagerDetector as MicroManagerDriver
-    from devices.micromanager import MicroManagerSettings
-
-    if isinstance(config, SimulatedDetector):
-        settings = MicroManagerSettings(offset_per_px=config.offset_per_px, frame_metadata=config.frame_metadata)
-    else:
-        region = config.region
-        settings = MicroManagerSettings(
-            camera=config.camera,
-            offset_per_px=config.offset_per_px,
-            region=None if region is None else (region.x, region.y, region.width, region.height),
-            properties_when_armed=tuple((each.device, each.name, each.value) for each in config.when_armed),
-            properties_when_left=tuple((each.device, each.name, each.value) for each in config.when_left),
-            frame_metadata=config.frame_metadata,
-        )
-    return MicroManagerDriver(core, settings)
+def _corners(region: BucketRegion | None) -> tuple[int, int, int, int] | None:
+    return None if region is None else (region.x, region.y, region.width, region.height)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -15,22 +17,26 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
+from acquisition.check import Finding, Verdict
 from acquisition.config import AcquisitionConfig
+from acquisition.device_list import FoundDevice
+from acquisition.events import LOG_FILE, Event, EventKind, read_events
 from acquisition.integrity import FALSE_ALARMS_PER_BLOCK
 from acquisition.live import LiveImage
-from acquisition.plan import PlanSummary
+from acquisition.plan import PlanSummary, dose_mj
 from acquisition.readings import Readings
-from acquisition.run import Observer, RunResult, acquire
-from acquisition.run_store import RunState, StoredRun
+from acquisition.run import Observer, RunResult, acquire, resume
 from acquisition.sensing_plan import SensingPlan
-from acquisition.stored_reconstruction import StoredReconstruction
+from acquisition.stored_reconstruction import StoredReconstruction, stored_config
+from acquisition.stored_run import StoredRun
 
 
 def print_plan(config: AcquisitionConfig, summary: PlanSummary) -> None:
     """Print the figures of a planned acquisition."""
-    table = _table("Plan")
-    sensing = config.sensing
+    table = _Figures("Plan")
+    sensing, time = config.sensing, summary.time
     dose = "unknown: give the light source's power_mw" if summary.dose_mj is None else f"{summary.dose_mj:.4g} mJ"
     forecast = (
         "unknown: give sample.expected_total and sample.expected_peak"
@@ -45,10 +51,13 @@ def print_plan(config: AcquisitionConfig, summary: PlanSummary) -> None:
         ("pairs", f"{summary.pairs:,}"),
         ("exposures", f"{summary.exposures:,}, {summary.guard_exposures:,} of them guards"),
         ("banks, blocks", f"{summary.banks}, {summary.blocks}"),
-        ("light time", f"{summary.light_s:.1f} s at {config.timing.picture_time_us} µs per picture"),
-        ("upload time", f"{summary.upload_s:.1f} s for {summary.pictures:,} pictures"),
-        ("detector arming", f"{summary.arming_s:.1f} s"),
-        ("whole run", f"{summary.duration_s:.1f} s"),
+        ("light time", f"{time.light_s:.1f} s at {config.timing.picture_time_us} µs per picture"),
+        (
+            "upload time",
+            f"{time.upload_s:.1f} s for {summary.pictures:,} pictures, {time.waiting_s:.1f} s of it waited for",
+        ),
+        ("detector arming", f"{time.arming_s:.1f} s"),
+        ("whole run", f"{time.total_s:.1f} s, {100 * time.light_share:.0f} % of it light on the sample"),
         (
             "DMD memory",
             f"{summary.largest_bank_pictures:,} of {summary.memory_pictures:,} pictures in the largest bank",
@@ -56,7 +65,9 @@ def print_plan(config: AcquisitionConfig, summary: PlanSummary) -> None:
         ("disk", f"{summary.disk_bytes / 1e6:.1f} MB at most"),
         ("dose", dose),
         ("forecast PSNR", forecast),
-        ("alignment", _alignment(summary.false_alarms)),
+        ("alignment", _alignment(summary.false_alarms, summary.guard_codes)),
+        ("unseen", _unseen(config, summary)),
+        ("camera readout", f"{summary.readout.readout_us:g} µs ({summary.readout.source})"),
         ("brightest reading", _brightest(summary)),
         ("devices", "simulated" if config.simulated else "real"),
     ):
@@ -74,20 +85,44 @@ def _brightest(summary: PlanSummary) -> str:
     return f"{said}, full scale {summary.detector_full_scale:.4g}: {verdict}"
 
 
-def _alignment(false_alarms: float | None) -> str:
+def _alignment(false_alarms: float | None, guard_codes: int) -> str:
     if false_alarms is None:
         return "unknown: give sample.expected_total"
     if false_alarms > FALSE_ALARMS_PER_BLOCK:
         return f"too dim: {false_alarms:.1e} false alarms a block, the run would be refused"
-    rate = f"{false_alarms:.0e}" if false_alarms >= 1e-15 else "less than 1e-15"
-    return f"provable, {rate} false alarms a block"
+    longer = "" if guard_codes == 1 else f", guards {guard_codes} codes long because the sample is dim"
+    return f"provable, {false_alarms:.0e} false alarms a block{longer}"
 
 
-def watched_acquisition(config: AcquisitionConfig, *, overwrite: bool) -> RunResult:
-    """Acquire under a progress bar and say where the results are. Raises what acquisition.run.acquire raises."""
+def _unseen(config: AcquisitionConfig, summary: PlanSummary) -> str:
+    if config.devices.detector.time_tolerance_us is not None:
+        return "nothing: frame times tell lost and doubled triggers apart"
+    return (
+        f"{100 * summary.unseen_faults:.2g} % of the blocks in which a trigger is lost and another one doubled: both "
+        "between the same two guards"
+    )
+
+
+def watched_acquisition(config: AcquisitionConfig, *, overwrite: bool, ask: bool) -> RunResult:
+    """Acquire under a progress bar and say where the results are; ask: before the first light on real devices.
+
+    Raises what acquisition.run.acquire raises.
+    """
     console = Console()
     if config.simulated:
         console.print("Simulated devices: a rehearsal, no hardware is touched.")
+    return _watched(console, config, ask, lambda observer: acquire(config, overwrite=overwrite, observer=observer))
+
+
+def watched_resumption(run: Path, asked: AcquisitionConfig | None, *, ask: bool) -> RunResult:
+    """Resume a run in the same way. Raises what acquisition.run.resume raises."""
+    config = stored_config(StoredRun(run))
+    return _watched(Console(), config, ask, lambda observer: resume(run, asked, observer=observer))
+
+
+def _watched(
+    console: Console, config: AcquisitionConfig, ask: bool, play: Callable[[Observer], RunResult]
+) -> RunResult:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -98,9 +133,9 @@ def watched_acquisition(config: AcquisitionConfig, *, overwrite: bool) -> RunRes
         TextColumn("{task.fields[image]}"),
     )
     with Progress(*columns, console=console) as progress:
-        result = acquire(config, overwrite=overwrite, observer=_on_bar(progress))
+        result = play(_on_bar(progress, config, ask))
     refreshes, ages = len(result.live_record), result.live_record[:, 2]
-    table = _table("Run")
+    table = _Figures("Run")
     if result.psnr is not None:
         table.add_row("PSNR", f"{result.psnr:.2f} dB against the sample")
     if refreshes:
@@ -108,17 +143,44 @@ def watched_acquisition(config: AcquisitionConfig, *, overwrite: bool) -> RunRes
             "live images",
             f"{refreshes}, newest state {ages.mean() * 1e3:.0f} ms old on average, {ages.max() * 1e3:.0f} ms at most",
         )
+    if result.repeated:
+        table.add_row("repeated blocks", f"{result.repeated}, see {result.run / LOG_FILE}")
     table.add_row("run", str(result.run))
     table.add_row("picture", str(result.picture))
     console.print(table)
     for warning in result.warnings:
-        console.print(f"warning: {warning}")
+        console.print(f"warning: {warning}", highlight=False, markup=False)
     return result
+
+
+def print_findings(findings: Iterable[Finding]) -> list[Finding]:
+    """Print what a check found, as it is found, and whether the file can run; all of them again."""
+    console = Console()
+    all_of_them = []
+    for finding in findings:
+        all_of_them.append(finding)
+        console.print(f"{finding.verdict:<8} {finding.what}: {finding.found}", highlight=False, markup=False)
+    refused = any(finding.verdict is Verdict.REFUSED for finding in all_of_them)
+    console.print("This file cannot run on this bench." if refused else "This file can run on this bench.")
+    return all_of_them
+
+
+def print_devices(found: Iterable[FoundDevice]) -> None:
+    """Print devices and what they say of themselves."""
+    console = Console()
+    for device in found:
+        if device.failure:
+            console.print(f"{device.name}: not there: {device.failure}", highlight=False, markup=False)
+            continue
+        table = _Figures(device.name)
+        for name, value in device.facts.items():
+            table.add_row(name, "" if value is None else str(value))
+        console.print(table)
 
 
 def print_reconstruction(made: StoredReconstruction) -> None:
     """Say what was reconstructed and where it is."""
-    table = _table("Reconstruction")
+    table = _Figures("Reconstruction")
     table.add_row("pairs", f"{made.evidence.n_pairs:,} in {made.evidence.n_blocks} blocks")
     table.add_row("total light", f"{made.reconstruction.estimate.total:.5g} detector units per exposure")
     table.add_row(
@@ -134,10 +196,10 @@ def print_info(run: StoredRun) -> None:
     """Print what a run holds."""
     facts = run.facts
     sensing = facts["config"]["sensing"]
-    table = _table(str(run.path))
-    table.add_row("state", "running, or ended without a mark" if run.state is RunState.RUNNING else run.state)
-    with suppress(KeyError):
-        table.add_row("cause", str(facts["cause"]))
+    table = _Figures(str(run.path))
+    table.add_row("state", run.state)
+    if facts.get("cause"):
+        table.add_row("cause", facts["cause"])
     table.add_row("devices", "simulated" if facts["simulated"] else "real")
     table.add_row("started, ended", f"{facts['started']}, {facts.get('ended', '—')}")
     table.add_row(
@@ -149,9 +211,21 @@ def print_info(run: StoredRun) -> None:
     table.add_row("pairs", f"{run.n_pairs:,} of {int(run.repeats.sum()):,}")
     table.add_row("exposures", f"{run.n_exposures:,}" + ("" if run.dose_mj is None else f", dose {run.dose_mj:.4g} mJ"))
     table.add_row("saturated exposures", str(run.n_saturated))
+    repeated = [event for event in read_events(run.path) if event.kind is EventKind.BLOCK_REPEATED]
+    table.add_row("repeated blocks", f"{len(repeated)}" + (f", see {run.path / LOG_FILE}" if repeated else ""))
+    with suppress(KeyError):
+        bound = facts["residual_risk_bound"]
+        table.add_row("residual risk", f"below {bound:.1g} blocks with shifted readings that nothing shows")
     live = run.live_record
     if len(live):
         table.add_row("live images", f"{len(live)}, newest state {live[:, 2].mean() * 1e3:.0f} ms old on average")
+    accepted, readout = facts.get("accepted_timing"), facts.get("readout")
+    if accepted and readout:
+        table.add_row(
+            "timing",
+            f"picture {accepted['picture_time_us']} µs, illumination {accepted['illumination_time_us']} µs "
+            f"(as accepted), camera readout {readout['readout_us']:g} µs ({readout['source']})",
+        )
     for kind, device in facts.get("devices", {}).items():
         table.add_row(kind.replace("_", " "), str(device["name"]))
     table.add_row("versions", ", ".join(f"{name} {number}" for name, number in facts["versions"].items()))
@@ -160,8 +234,30 @@ def print_info(run: StoredRun) -> None:
     Console().print(table)
 
 
-def _on_bar(progress: Progress) -> Observer:
+def _on_bar(progress: Progress, config: AcquisitionConfig, ask: bool) -> Observer:
     bars: list[TaskID] = []
+
+    def on_event(event: Event) -> None:
+        if event.kind in (EventKind.BLOCK_REPEATED, EventKind.WARNING):
+            progress.console.print(f"{event.kind}: {event.text}", highlight=False, markup=False)
+
+    def confirm(n_exposures: int) -> bool:
+        """Ask with the bar out of the way."""
+        if not ask:
+            return True
+        progress.stop()
+        dose = dose_mj(config, n_exposures)
+        console = progress.console
+        console.print(
+            f"First light on real devices: {n_exposures:,} exposures"
+            + ("" if dose is None else f", {dose:.4g} mJ on the sample")
+        )
+        try:
+            said_yes = console.input("Go on? [y/N] ").strip().lower() in ("y", "yes")
+        except EOFError:
+            said_yes = False
+        progress.start()
+        return said_yes
 
     def on_plan(plan: SensingPlan) -> None:
         bars.append(progress.add_task("acquiring", total=plan.schedule.n_pairs, image=""))
@@ -173,9 +269,18 @@ def _on_bar(progress: Progress) -> Observer:
         peak = float(image.reconstruction.image.max()) or 1.0
         progress.update(bars[0], image=f"forecast {image.reconstruction.forecast_psnr(peak):.1f} dB")
 
-    return Observer(on_plan, on_block, on_image)
+    return Observer(on_plan, on_block, on_image, on_event, confirm)
 
 
-def _table(title: str) -> Table:
-    """A table of two columns, what and figure."""
-    return Table("what", "figure", title=title, title_justify="left", show_header=False)
+class _Figures:
+    """A table of two columns, what and figure, in which nothing is taken for markup."""
+
+    def __init__(self, title: str) -> None:
+        self._table = Table("what", "figure", title=Text(title), title_justify="left", show_header=False)
+
+    def add_row(self, what: str, figure: str) -> None:
+        """One more figure."""
+        self._table.add_row(Text(what), Text(figure))
+
+    def __rich__(self) -> Table:
+        return self._table

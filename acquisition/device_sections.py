@@ -12,31 +12,45 @@ from acquisition.section import Section, quantity
 DmdName = Literal["xga", "1080p", "wuxga", "wqxga"]
 
 
-class AlpProjector(Section):
-    """A ViALUX DMD through ALP4lib."""
+class DmdSection(Section):
+    """What every DMD is told."""
 
-    kind: Literal["alp"] = quantity("Kind of projector", "text")
     dmd: DmdName = quantity("Mirror chip, for planning; the device is asked and must agree", "text", "xga")
-    version: str = quantity("Version of the ALP library", "text", "4.3")
-    library_dir: Path | None = quantity("Folder of the ALP library; none: where ALP4lib looks by default", "path", None)
     memory_pictures: int | None = quantity(
         "Pictures the DMD's memory holds, for planning; none: what a 4 GiB board of this chip holds",
         "pictures",
         None,
         ge=64,
     )
-    upload_mb_per_s: float = quantity("Upload rate, for planning only", "MB/s", 300.0, gt=0)
+    upload_mb_per_s: float = quantity(
+        "Upload rate: for planning, and declared to a simulated clock", "MB/s", 300.0, gt=0
+    )
+    sync_polarity: Literal["high", "low"] = quantity(
+        "Level of the synchronisation output during a pulse", "text", "high"
+    )
+    binary_mode: Literal["normal", "uninterrupted"] = quantity(
+        "normal: a short dark phase after every picture; uninterrupted: none, illumination time = picture time",
+        "text",
+        "normal",
+    )
+    float_mirrors_at_end: bool = quantity(
+        "Release the mirrors to their flat position when the run ends", "yes/no", False
+    )
 
 
-class SimulatedProjector(Section):
+class AlpProjector(DmdSection):
+    """A ViALUX DMD through ALP4lib."""
+
+    kind: Literal["alp"] = quantity("Kind of projector", "text")
+    version: str = quantity("Version of the ALP library", "text", "4.3")
+    library_dir: Path | None = quantity("Folder of the ALP library; none: where ALP4lib looks by default", "path", None)
+    device_number: int = quantity("Serial number of the board; 0: the first one found", "1", 0, ge=0)
+
+
+class SimulatedProjector(DmdSection):
     """The stand-in for the ALP library, under the unmodified ALP4lib."""
 
     kind: Literal["simulated"] = quantity("Kind of projector", "text")
-    dmd: DmdName = quantity("Mirror chip that is simulated", "text", "xga")
-    memory_pictures: int | None = quantity(
-        "Pictures the DMD's memory holds; none: what a 4 GiB board of this chip holds", "pictures", None, ge=64
-    )
-    upload_mb_per_s: float = quantity("Upload rate declared to the simulated clock", "MB/s", 300.0, gt=0)
 
 
 class BucketRegion(Section):
@@ -56,27 +70,94 @@ class DeviceProperty(Section):
     value: str = quantity("Value", "text")
 
 
-class MicroManagerDetector(Section):
-    """A camera through a running Micro-Manager and pycromanager."""
+class ReadoutProperty(Section):
+    """A camera property that holds its readout time."""
 
-    kind: Literal["micro-manager"] = quantity("Kind of detector", "text")
-    port: int = quantity("Port of the running Micro-Manager's server", "1", 4827, ge=1, le=65535)
-    camera: str | None = quantity("Camera label; none: Micro-Manager's current camera", "text", None)
+    device: str = quantity("Device label in Micro-Manager", "text")
+    name: str = quantity("Property name", "text")
+    unit: Literal["us", "ms", "s"] = quantity("Unit of the property's value", "text", "ms")
+
+
+class CameraSection(Section):
+    """What every camera is told, and what is known of it."""
+
+    camera_roi: BucketRegion | None = quantity(
+        "Region of interest set on the camera, in binned pixels; none: as it is", "px", None
+    )
+    binning: int | None = quantity("Binning set on the camera; none: as it is", "px", None, ge=1)
+    buffer_mb: int | None = quantity("Circular buffer of the core; none: as it is", "MB", None, ge=1)
     region: BucketRegion | None = quantity("Part of the frame to read; none: all of it", "px", None)
     offset_per_px: float = quantity(
         "Camera offset of one pixel, subtracted from every bucket value", "detector units", 0.0, ge=0
     )
+    keep_frames: bool = quantity("Keep the frames themselves in the run, not only their sums", "yes/no", False)
     frame_metadata: bool = quantity(
         "Read frame numbers and times with every frame (four times slower over the port)", "yes/no", False
+    )
+    time_tolerance_us: float | None = quantity(
+        "How far the time between two frames may be off the picture time; none: times are not checked, because many "
+        "cameras are stamped when the computer receives the frame",
+        "µs",
+        None,
+        gt=0,
+    )
+    time_tag: str = quantity("Metadata tag of the frame time", "text", "ElapsedTime-ms")
+    time_tag_unit: Literal["us", "ms", "s"] = quantity("Unit of that tag", "text", "ms")
+    full_scale: int | None = quantity(
+        "Largest pixel value, beyond which the sensor saturates; none: what the camera's bit depth allows",
+        "detector units",
+        None,
+        ge=1,
+    )
+    readout_property: ReadoutProperty | None = quantity(
+        "Camera property that holds the time after an exposure in which no other one can begin", "text", None
+    )
+    readout_us: float | None = quantity(
+        "That time, where no property holds it; 0: exposures overlap readout", "µs", None, ge=0
+    )
+    readout_calibration: Path | None = quantity(
+        "JSON file of a measured readout time, where neither is known", "path", None
+    )
+    shutter: Literal["global", "rolling"] = quantity("Whether all rows expose together", "text", "global")
+    rolling_us: float = quantity(
+        "With a rolling shutter: from the first row's start of exposure to the last one's", "µs", 0.0, ge=0
+    )
+    read_frames_per_s: float | None = quantity(
+        "How many frames a second can be read from the core; none: over a port 1500, or 400 with metadata; no limit "
+        "otherwise",
+        "1/s",
+        None,
+        gt=0,
     )
     when_armed: tuple[DeviceProperty, ...] = quantity(
         "Properties to set on connection (trigger mode, gain …)", "text", ()
     )
     when_left: tuple[DeviceProperty, ...] = quantity("Properties to set when leaving, also after a failure", "text", ())
-    arming_ms: float = quantity("Time to arm the camera, for planning only", "ms", 20.0, ge=0)
+    arming_ms: float = quantity(
+        "Time to arm the camera: for planning, and declared to a simulated clock", "ms", 20.0, ge=0
+    )
 
 
-class SimulatedDetector(Section):
+class MicroManagerDetector(CameraSection):
+    """A camera through Micro-Manager and pycromanager: a running Micro-Manager, or a core in this process."""
+
+    kind: Literal["micro-manager"] = quantity("Kind of detector", "text")
+    port: int = quantity("Port of the running Micro-Manager's server", "1", 4827, ge=1, le=65535)
+    app_path: Path | None = quantity(
+        "Folder of Micro-Manager's device adapters, to run its core in this process; none: the one on the port",
+        "path",
+        None,
+    )
+    config_file: Path | None = quantity("Micro-Manager configuration that the core in this process loads", "path", None)
+    camera: str | None = quantity("Camera label; none: Micro-Manager's current camera", "text", None)
+
+    @property
+    def in_process(self) -> bool:
+        """True where the core runs in this process."""
+        return self.app_path is not None
+
+
+class SimulatedDetector(CameraSection):
     """The simulated Micro-Manager core, handed over directly or behind its server's wire protocol."""
 
     kind: Literal["simulated"] = quantity("Kind of detector", "text")
@@ -88,9 +169,17 @@ class SimulatedDetector(Section):
     width_px: int = quantity("Sensor width", "px", 16, ge=1, le=4096)
     height_px: int = quantity("Sensor height", "px", 16, ge=1, le=4096)
     bytes_per_px: Literal[1, 2, 4] = quantity("Bytes of one pixel", "bytes", 2)
-    offset_per_px: float = quantity("Camera offset of one pixel", "detector units", 0.0, ge=0)
-    frame_metadata: bool = quantity("Read frame numbers and times with every frame", "yes/no", False)
-    arming_ms: float = quantity("Time to arm the camera, declared to the simulated clock", "ms", 20.0, ge=0)
+
+
+class LightSection(Section):
+    """What every light source is told."""
+
+    power_mw: float | None = quantity("Power on the sample, for the dose on record", "mW", None, ge=0)
+    only_while_exposing: bool = quantity(
+        "Light only while a block is exposed, and not while the detector is armed or pictures are waited for",
+        "yes/no",
+        False,
+    )
 
 
 class NoLightSource(Section):
@@ -98,26 +187,53 @@ class NoLightSource(Section):
 
     kind: Literal["none"] = quantity("Kind of light source", "text")
     power_mw: float | None = quantity("Power on the sample, for the dose on record", "mW", None, ge=0)
+    only_while_exposing: Literal[False] = quantity("It cannot be switched", "yes/no", False)
 
 
-class MicroManagerShutter(Section):
+class MicroManagerShutter(LightSection):
     """A shutter that Micro-Manager drives."""
 
     kind: Literal["micro-manager-shutter"] = quantity("Kind of light source", "text")
     label: str = quantity("Shutter label in Micro-Manager", "text")
-    power_mw: float | None = quantity("Power on the sample, for the dose on record", "mW", None, ge=0)
 
 
-class SimulatedShutter(Section):
-    """The simulated core's shutter."""
+class ObisLaser(LightSection):
+    """A Coherent OBIS laser on a serial port."""
+
+    kind: Literal["obis"] = quantity("Kind of light source", "text")
+    port: str = quantity("Serial port: COM3, /dev/ttyACM0, socket://host:port", "text")
+    laser_power_mw: float | None = quantity(
+        "Power the laser is set to during the run, at its own output; none: as it is", "mW", None, gt=0
+    )
+    switching_timeout_s: float = quantity(
+        "How long light may be waited for: a safety delay of 5 s, and warming up, are part of it", "s", 15.0, gt=0
+    )
+
+
+class Sc10Shutter(LightSection):
+    """A shutter on a Thorlabs SC10 controller on a serial port."""
+
+    kind: Literal["sc10"] = quantity("Kind of light source", "text")
+    port: str = quantity("Serial port: COM3, /dev/ttyUSB0, socket://host:port", "text")
+    switching_timeout_s: float = quantity("How long the blade may take to open or close", "s", 1.0, gt=0)
+
+
+class SimulatedLight(LightSection):
+    """A light on the bench: the simulated core's shutter, or a serial peer under the unmodified pyserial."""
 
     kind: Literal["simulated"] = quantity("Kind of light source", "text")
+    wire: Literal["shutter", "obis", "sc10"] = quantity(
+        "shutter: the simulated core's; obis, sc10: a peer that speaks that device's serial protocol", "text", "shutter"
+    )
     power_mw: float | None = quantity("Power on the sample, for the dose on record", "mW", 1.0, ge=0)
+    laser_power_mw: float | None = quantity("Power an OBIS peer is set to; none: as it is", "mW", None, gt=0)
 
 
 Projector = Annotated[AlpProjector | SimulatedProjector, Field(discriminator="kind")]
 Detector = Annotated[MicroManagerDetector | SimulatedDetector, Field(discriminator="kind")]
-LightSource = Annotated[NoLightSource | MicroManagerShutter | SimulatedShutter, Field(discriminator="kind")]
+LightSource = Annotated[
+    NoLightSource | MicroManagerShutter | ObisLaser | Sc10Shutter | SimulatedLight, Field(discriminator="kind")
+]
 
 
 class Devices(Section):

@@ -49,7 +49,7 @@ class EvidenceCollector:
         self._lock = threading.Lock()
         self._statistics = CoefficientStatistics.empty(n_coefficients)
         self._line_sums = np.zeros(n_coefficients)
-        self._dark_level = dark_level
+        self.dark_level = dark_level
         self._lit_dark_sum = 0.0
         self._lit_dark_exposures = 0
         self._first_times_us = np.empty(0)
@@ -83,7 +83,7 @@ class EvidenceCollector:
             return Evidence(
                 statistics=self._statistics.copy(),
                 smoothed_sums=self._line_sums - 2 * lit_dark_level * self._statistics.count,
-                dark_level=self._dark_level,
+                dark_level=self.dark_level,
                 lit_dark_level=lit_dark_level,
                 reference_total=float(straight_line(self._first_times_us, self._first_sums)[0]) - 2 * lit_dark_level,
                 reference_pairs=len(self._first_sums),

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from acquisition.bank import GUARD_PICTURES
 from acquisition.config import AcquisitionConfig
 from acquisition.evidence import Evidence, EvidenceCollector
 from acquisition.readings import Readings
 from acquisition.reconstruction import Reconstruction, reconstruct
-from acquisition.schedule import GUARD_PICTURES
 from models.priors import Prior
 
 

@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acquisition.config import AcquisitionConfig
-from acquisition.integrity import guard_false_alarm
-from acquisition.run_store import BYTES_PER_PAIR
-from acquisition.schedule import GUARD_PICTURES
-from acquisition.sensing_plan import SensingPlan
+from acquisition.integrity import unseen_share
+from acquisition.run_layout import BYTES_PER_PAIR
+from acquisition.run_time import RunTime, predict_run_time
+from acquisition.sensing_plan import SensingPlan, run_rates
+from acquisition.timing_contract import Readout, find_readout
 from models.wiener import forecast_mse
 
 # A file or a folder takes whole units of the disk; metadata, live record, darks and the picture take what a run of any
 # size takes.
 DISK_UNIT_BYTES = 4096
-ARRAYS_PER_BLOCK = 6
+ARRAYS_PER_BLOCK = 8
 END_OF_RUN_BYTES = 2_000_000
 
 
@@ -26,12 +27,13 @@ END_OF_RUN_BYTES = 2_000_000
 class PlanSummary:
     """The figures of an acquisition before it happens.
 
-    pairs, exposures (guard_exposures among them), banks, blocks: counts; light_s: exposures × picture time; upload_s:
-    time to load the DMD; arming_s: time to arm the detector; pictures: rendered in all; largest_bank_pictures: most
-    pictures in the DMD at once; disk_bytes: at most; dose_mj: exposures × illumination time × power, None where
-    the power is unknown. None where the expected light is unknown: forecast_psnr, dB under the prior; false_alarms, of
-    the worst block's guards; brightest_reading, T + B and the offset of the known pixels. detector_full_scale: None on
-    real ones.
+    pairs, exposures (guard_exposures among them), banks, blocks: counts; time: see RunTime; pictures: loaded in all;
+    largest_bank_pictures: most of them in one bank; guard_codes: how often a guard shows its code; disk_bytes: at most;
+    dose_mj: exposures × illumination time × power, None where the power is unknown. None where the expected light is
+    unknown: forecast_psnr, dB under the prior; false_alarms, of the worst block's guards; brightest_reading, T + B and
+    the offset of the known pixels. detector_full_scale: None on real ones. unseen_faults: probability, the worst
+    block's, that a lost and a doubled trigger at random places of it go unnoticed by guards alone. readout: of the
+    camera, as far as the file tells.
     """
 
     pairs: int
@@ -39,73 +41,84 @@ class PlanSummary:
     guard_exposures: int
     banks: int
     blocks: int
-    light_s: float
-    upload_s: float
-    arming_s: float
+    time: RunTime
     pictures: int
     largest_bank_pictures: int
     memory_pictures: int
+    guard_codes: int
     disk_bytes: int
     dose_mj: float | None
     forecast_psnr: float | None
     false_alarms: float | None
     brightest_reading: float | None
     detector_full_scale: float | None
-
-    @property
-    def duration_s(self) -> float:
-        """Light, upload and arming one after the other."""
-        return self.light_s + self.upload_s + self.arming_s
+    unseen_faults: float
+    readout: Readout
 
 
 def summarize(config: AcquisitionConfig, plan: SensingPlan, sample: NDArray[np.float64] | None) -> PlanSummary:
     """The figures of a planned acquisition; sample: light of every pixel where the stage is simulated."""
     schedule = plan.schedule
-    chip, timing = config.dmd_type, config.timing
     exposures = schedule.n_exposures
-    pictures = sum(bank.n_pictures for bank in schedule.banks)
-    picture_bytes = chip.mirrors_height * chip.row_bytes
-    power_mw = config.devices.light_source.power_mw
-    illuminated_s = exposures * timing.illumination_time_us * 1e-6
     return PlanSummary(
         pairs=schedule.n_pairs,
         exposures=exposures,
         guard_exposures=exposures - 2 * schedule.n_pairs,
         banks=len(schedule.banks),
         blocks=len(schedule.blocks),
-        light_s=exposures * timing.picture_time_us * 1e-6,
-        upload_s=pictures * picture_bytes / (config.devices.projector.upload_mb_per_s * 1e6),
-        arming_s=len(schedule.blocks) * config.devices.detector.arming_ms * 1e-3,
-        pictures=pictures,
+        time=predict_run_time(schedule, run_rates(config), config.blocks.dark_exposures),
+        pictures=sum(bank.n_pictures for bank in schedule.banks),
         largest_bank_pictures=max(bank.n_pictures for bank in schedule.banks),
         memory_pictures=config.memory_pictures,
-        disk_bytes=run_bytes(plan),
-        dose_mj=None if power_mw is None else illuminated_s * power_mw,
+        guard_codes=schedule.banks[0].guard_codes,
+        disk_bytes=run_bytes(plan, planned_frame_bytes(config)),
+        dose_mj=dose_mj(config, exposures),
         forecast_psnr=_forecast_psnr(config, plan, sample),
-        false_alarms=expected_false_alarms(plan),
+        false_alarms=plan.expected_false_alarms,
         brightest_reading=_brightest_reading(config, plan),
         detector_full_scale=_full_scale(config),
+        unseen_faults=max(unseen_share(block) for block in schedule.blocks),
+        readout=find_readout(config.devices.detector),
     )
 
 
-def run_bytes(plan: SensingPlan) -> int:
-    """Bytes a run takes on a disk at most: whole chunks in files and folders of their own, and what ends the run."""
+def planned_frame_bytes(config: AcquisitionConfig) -> int:
+    """Bytes of a kept frame, as far as the file tells: of its region, of pixels of 2 bytes; 0 where none is kept."""
+    detector = config.devices.detector
+    if not detector.keep_frames:
+        return 0
+    kept = detector.region or detector.camera_roi
+    if detector.kind == "simulated":
+        pixels = detector.width_px * detector.height_px if kept is None else kept.width * kept.height
+        return pixels * detector.bytes_per_px
+    return 0 if kept is None else 2 * kept.width * kept.height
+
+
+def dose_mj(config: AcquisitionConfig, exposures: int) -> float | None:
+    """Exposures × illumination time × power, mJ; None where the power is unknown."""
+    power_mw = config.devices.light_source.power_mw
+    return None if power_mw is None else exposures * config.timing.illumination_time_us * 1e-6 * power_mw
+
+
+def lit_exposures_within(config: AcquisitionConfig, illumination_time_us: float) -> int | None:
+    """How many exposures of a length the dose limit allows; None where there is no limit, or no power."""
+    limit, power_mw = config.sample.dose_limit_mj, config.devices.light_source.power_mw
+    if limit is None or not power_mw:
+        return None
+    return math.floor(limit / (illumination_time_us * 1e-6 * power_mw) * (1 + 1e-12))
+
+
+def run_bytes(plan: SensingPlan, frame_bytes: int = 0) -> int:
+    """Bytes a run takes on a disk at most: whole chunks in files and folders of their own, and what ends the run.
+
+    frame_bytes: of one frame, where frames are kept.
+    """
     schedule = plan.schedule
-    data = schedule.longest_block_pairs * BYTES_PER_PAIR + schedule.most_block_guards * GUARD_PICTURES * 8
+    data = schedule.longest_block_pairs * BYTES_PER_PAIR + schedule.most_block_guards * schedule.guard_pictures * 8
+    data += schedule.longest_block_exposures * frame_bytes
     per_block = data + ARRAYS_PER_BLOCK * 3 * DISK_UNIT_BYTES  # a folder, sometimes two, and an unfilled unit each
     per_coefficient = 8 + 4 + 3 * 8 + 16 + 4 * 8  # mask, repeats, statistics, prior, images and sample
     return len(schedule.blocks) * per_block + len(schedule.repeats) * per_coefficient + END_OF_RUN_BYTES
-
-
-def expected_false_alarms(plan: SensingPlan) -> float | None:
-    """False alarms of the guards of the worst block under the expected light; None where that is unknown."""
-    if plan.expected_total is None:
-        return None
-    sizes = {(block.n_pairs, block.n_guards) for block in plan.schedule.blocks}
-    return max(
-        n_guards * guard_false_alarm(plan.expected_total, plan.expected_background, plan.noise, n_pairs, n_guards)
-        for n_pairs, n_guards in sizes
-    )
 
 
 def _brightest_reading(config: AcquisitionConfig, plan: SensingPlan) -> float | None:

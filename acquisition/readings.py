@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from acquisition.schedule import GUARD_BRIGHT, Block
+from acquisition.bank import Block, guard_bright
 from devices.detector import Burst
 
 
@@ -16,8 +17,10 @@ class Readings:
     """Raw readings of one accepted block, in detector units.
 
     index: int64 [K], pattern of each pair; plus, minus: float64 [K], readings under H+ and H-; time_us: float64 [K],
-    start of the pair's first exposure since the run began; guards: float64 [n_guards, GUARD_PICTURES];
-    saturated: exposures with a pixel at full scale.
+    start of the pair's first exposure since the run began; guards: float64 [n_guards, guard_pictures];
+    saturated: exposures with a pixel at full scale; lit_exposures: exposures under light until the block's end, thrown
+    away ones included; bench_state: what a simulated bench goes on from after the block, empty on a real one; frames:
+    the detector's frames of all exposures [n_exposures, h, w], where they are kept.
     """
 
     block_number: int
@@ -29,6 +32,9 @@ class Readings:
     time_us: NDArray[np.float64]
     guards: NDArray[np.float64]
     saturated: int = 0
+    lit_exposures: int = 0
+    bench_state: tuple[float, ...] = ()
+    frames: NDArray[Any] | None = None
 
     @property
     def n_pairs(self) -> int:
@@ -38,12 +44,12 @@ class Readings:
     @property
     def bright(self) -> NDArray[np.float64]:
         """Readings under the guards' bright pictures, float64 [n_guards, bright per guard]."""
-        return self.guards[:, GUARD_BRIGHT]
+        return self.guards[:, guard_bright(self.guards.shape[1])]
 
     @property
     def dark(self) -> NDArray[np.float64]:
         """Readings under the guards' dark pictures, float64 [n_guards, dark per guard]; the light is on."""
-        return self.guards[:, ~GUARD_BRIGHT]
+        return self.guards[:, ~guard_bright(self.guards.shape[1])]
 
 
 def file_readings(block: Block, burst: Burst, start_us: float, picture_time_us: float) -> Readings:
@@ -71,6 +77,7 @@ def file_readings(block: Block, burst: Burst, start_us: float, picture_time_us: 
         time_us=np.asarray(start_us + picture_time_us * first, dtype=np.float64),
         guards=values[block.guard_exposures],
         saturated=burst.saturated,
+        frames=burst.frames,
     )
 
 

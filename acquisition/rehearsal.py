@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from acquisition.config import AcquisitionConfig, Bench
-from acquisition.device_sections import Devices, SimulatedDetector, SimulatedProjector, SimulatedShutter
+from acquisition.device_sections import (
+    CameraSection,
+    Devices,
+    DmdSection,
+    LightSection,
+    SimulatedDetector,
+    SimulatedLight,
+    SimulatedProjector,
+)
+from acquisition.section import Section
+
+# A lab's own device properties mean nothing to the simulated camera.
+_NO_PROPERTIES: dict[str, Any] = {"when_armed": (), "when_left": (), "readout_property": None}
 
 
 def rehearsal_of(config: AcquisitionConfig) -> AcquisitionConfig:
@@ -14,23 +28,21 @@ def rehearsal_of(config: AcquisitionConfig) -> AcquisitionConfig:
     devices = config.devices
     projector, detector, light = devices.projector, devices.detector, devices.light_source
     if projector.kind == "alp":
-        projector = SimulatedProjector(
-            kind="simulated",
-            dmd=projector.dmd,
-            memory_pictures=projector.memory_pictures,
-            upload_mb_per_s=projector.upload_mb_per_s,
-        )
+        projector = SimulatedProjector(kind="simulated", **_shared(projector, DmdSection))
     if detector.kind == "micro-manager":
-        detector = SimulatedDetector(
-            kind="simulated",
-            offset_per_px=detector.offset_per_px,
-            frame_metadata=detector.frame_metadata,
-            arming_ms=detector.arming_ms,
-        )
-    if light.kind == "micro-manager-shutter":
-        light = SimulatedShutter(kind="simulated", power_mw=light.power_mw)
+        rehearsed = detector.model_copy(update={"region": None, "camera_roi": None, "binning": None, **_NO_PROPERTIES})
+        detector = SimulatedDetector(kind="simulated", **_shared(rehearsed, CameraSection))
+    if isinstance(light, LightSection) and light.kind != "simulated":
+        wire = light.kind if light.kind in ("obis", "sc10") else "shutter"
+        power = light.laser_power_mw if light.kind == "obis" else None
+        light = SimulatedLight(kind="simulated", wire=wire, laser_power_mw=power, **_shared(light, LightSection))
     simulated = Devices(projector=projector, detector=detector, light_source=light)
     return config.replace(devices=simulated, bench=_expected_bench(config))
+
+
+def _shared(section: Section, kind: type[Section]) -> dict[str, Any]:
+    """The values of a section's keys that all sections of a kind have."""
+    return {name: getattr(section, name) for name in kind.model_fields}
 
 
 def _expected_bench(config: AcquisitionConfig) -> Bench:

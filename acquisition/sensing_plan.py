@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from acquisition.config import AcquisitionConfig, ImagePrior, LearnedMask
+from acquisition.integrity import FALSE_ALARMS_PER_BLOCK, false_alarms
 from acquisition.problems import AcquisitionFileError, Problem
-from acquisition.schedule import Schedule, ScheduleLimitError, ScheduleLimits, make_schedule
+from acquisition.run_time import RunRates, plan_bank_sizes
+from acquisition.schedule import BankSizes, Schedule, ScheduleLimitError, ScheduleLimits, make_schedule
+from acquisition.timing_contract import most_block_exposures, reading_us
 from models.draws import bernoulli_draw, systematic_draw
 from models.masks import (
     MaskError,
@@ -25,6 +28,9 @@ from models.masks import (
 )
 from models.noise import NoiseModel
 from models.priors import Prior, power_law_prior, prior_from_images, tempered
+
+# A sample so dim that guards of this many codes do not prove anything is refused.
+_MOST_GUARD_CODES = 8
 
 
 @dataclass(frozen=True)
@@ -43,12 +49,26 @@ class SensingPlan:
     noise: NoiseModel
     schedule: Schedule
 
+    @property
+    def expected_false_alarms(self) -> float | None:
+        """False alarms of the guards of the worst block under the expected light; None where that is unknown."""
+        if self.expected_total is None:
+            return None
+        kinds = {(block.n_pairs, block.n_guards): block for block in self.schedule.blocks}
+        return max(
+            false_alarms(block, self.expected_total, self.expected_background, self.noise) for block in kinds.values()
+        )
 
-def plan_sensing(config: AcquisitionConfig, sample: NDArray[np.float64] | None) -> SensingPlan:
-    """Mask, draw and schedule of an acquisition; the same for the same file and sample.
+
+def plan_sensing(
+    config: AcquisitionConfig, sample: NDArray[np.float64] | None, buffer_frames: int | None = None
+) -> SensingPlan:
+    """Mask, draw and schedule of an acquisition; the same for the same arguments.
 
     sample: light of every pixel float64 [n, n] where the stage is simulated; it stands for sample.expected_total.
-    Raises AcquisitionFileError where a mask or prior file cannot be used, or no pair fits into a bank or a block.
+    buffer_frames: what the connected detector's buffer holds, None where that is not known: longer blocks are
+    shortened to it. Raises AcquisitionFileError where a mask or prior file cannot be used, or no pair fits into a bank
+    or a block.
     """
     expected_total = config.sample.expected_total if sample is None else float(sample.sum())
     if expected_total is None and config.sensing.mask.kind == "water-filling":
@@ -73,12 +93,48 @@ def plan_sensing(config: AcquisitionConfig, sample: NDArray[np.float64] | None) 
                 )
             ],
         )
+    most_exposures = most_block_exposures(config, buffer_frames)
+    codes = config.blocks.guard_codes
+    for guard_codes in range(1, _MOST_GUARD_CODES + 1) if codes is None else (codes,):
+        schedule = _schedule(config, repeats, prior.variance, most_exposures, guard_codes)
+        plan = SensingPlan(mask, prior, image_prior, expected_total, config.expected_background, noise, schedule)
+        alarms = plan.expected_false_alarms
+        if alarms is None or alarms <= FALSE_ALARMS_PER_BLOCK:
+            break
+    return plan
+
+
+def run_rates(config: AcquisitionConfig) -> RunRates:
+    """What the clock of this acquisition is made of."""
+    chip, projector = config.dmd_type, config.devices.projector
+    return RunRates(
+        picture_time_us=config.timing.picture_time_us,
+        upload_us=chip.mirrors_height * chip.row_bytes / projector.upload_mb_per_s,
+        arming_us=config.devices.detector.arming_ms * 1e3,
+        reading_us=reading_us(config.devices.detector),
+    )
+
+
+def _schedule(
+    config: AcquisitionConfig,
+    repeats: NDArray[np.int32],
+    importance: NDArray[np.float64],
+    most_exposures: int,
+    guard_codes: int,
+) -> Schedule:
+    largest = config.memory_pictures // 2  # the next bank is loaded beside the one that is displayed
+    first = config.blocks.first_bank_pictures
     try:
-        limits = schedule_limits(config)
+        limits = ScheduleLimits(
+            BankSizes(largest if first is None else min(first, largest), 1.0, largest),
+            config.blocks.guard_interval or min(max(most_exposures // 16, 64), 256),
+            most_exposures,
+            guard_codes,
+        )
     except ScheduleLimitError as error:
         raise _file_error(error.key, str(error), "room for a pair between two guards") from error
-    schedule = make_schedule(repeats, prior.variance, limits, config.sensing.seed)
-    return SensingPlan(mask, prior, image_prior, expected_total, config.expected_background, noise, schedule)
+    sizes = plan_bank_sizes(repeats, importance, limits, run_rates(config), first)
+    return make_schedule(repeats, importance, replace(limits, bank_sizes=sizes), config.sensing.seed)
 
 
 def load_image_prior(config: AcquisitionConfig) -> Prior | None:
@@ -103,20 +159,6 @@ def load_image_prior(config: AcquisitionConfig) -> Prior | None:
         )
     typical = power_law_prior(n, 1.0)
     return tempered(prior_from_images(images / totals[:, None, None]), len(images), typical)
-
-
-def schedule_limits(config: AcquisitionConfig) -> ScheduleLimits:
-    """What cuts this acquisition into banks and blocks. Raises ScheduleLimitError.
-
-    A bank takes at most half of the memory, so that the next one can be loaded beside it.
-    """
-    bank_pictures = config.memory_pictures // 2
-    return ScheduleLimits(
-        bank_pictures=bank_pictures,
-        first_bank_pictures=min(config.blocks.first_bank_pictures, bank_pictures),
-        guard_interval=config.blocks.guard_interval,
-        block_exposures=int(config.blocks.longest_block_s * 1e6 // config.timing.picture_time_us),
-    )
 
 
 def _mask(config: AcquisitionConfig, prior: Prior, pair_variance: float) -> NDArray[np.float64]:

@@ -8,6 +8,10 @@ import threading
 from acquisition.readings import Readings
 from acquisition.run_store import RunStore
 
+# Blocks that may wait for the disk; with the one that is written, they are what a killed process loses besides the one
+# that is displayed.
+WAITING_BLOCKS = 4
+
 
 class StoreBehindError(RuntimeError):
     """The disk does not keep up with the light; the run stops rather than lose or delay a block."""
@@ -20,7 +24,7 @@ class StoreWriter:
     whose light is simulated faster than real time).
     """
 
-    def __init__(self, store: RunStore, *, capacity: int = 16, patience_s: float | None) -> None:
+    def __init__(self, store: RunStore, *, capacity: int = WAITING_BLOCKS, patience_s: float | None) -> None:
         self._store = store
         self._patience_s = patience_s
         self._waiting: queue.Queue[Readings | None] = queue.Queue(capacity)

@@ -11,7 +11,9 @@ from acquisition.config import AcquisitionConfig, picture_beside
 from acquisition.evidence import Evidence, EvidenceCollector, detector_dark_level
 from acquisition.picture import draw_result
 from acquisition.reconstruction import Reconstruction, reconstruct
-from acquisition.run_store import StoredRun, existing_output, write_image
+from acquisition.run_layout import existing_output
+from acquisition.run_store import write_image
+from acquisition.stored_run import StoredRun
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from importlib import import_module
 
 from benchmarks.row import Row
 
-MODULES = ("transform", "pictures", "schedule", "store", "startup", "memory")
+MODULES = ("transform", "pictures", "frames", "schedule", "store", "startup", "memory", "light")
 
 
 def main(names: list[str]) -> None:

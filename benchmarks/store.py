@@ -8,9 +8,10 @@ from time import perf_counter
 
 import numpy as np
 
+from acquisition.bank import GUARD_PICTURES
 from acquisition.readings import Readings
 from acquisition.run_store import RunStore
-from acquisition.schedule import GUARD_PICTURES, ScheduleLimits, make_schedule
+from acquisition.schedule import BankSizes, ScheduleLimits, make_schedule
 from benchmarks.row import Row
 
 PAIRS, BLOCKS_TIMED = 5000, 60
@@ -23,9 +24,7 @@ def rows() -> list[Row]:
     n_coefficients = 1 + PAIRS
     repeats = np.full(n_coefficients, BLOCKS_TIMED, dtype=np.int32)
     repeats[0] = 0
-    limits = ScheduleLimits(
-        bank_pictures=20_000, first_bank_pictures=20_000, guard_interval=256, block_exposures=20_000
-    )
+    limits = ScheduleLimits(BankSizes(20_000, 1.0, 20_000), guard_interval=256, block_exposures=20_000)
     schedule = make_schedule(repeats, np.zeros(n_coefficients), limits, 0)
     blocks = [
         Readings(

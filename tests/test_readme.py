@@ -10,6 +10,7 @@ import yaml
 
 from acquisition.acquisition_file import example_dry_run, validate_acquisition
 from acquisition.plan import summarize
+from acquisition.preflight import check_dose
 from acquisition.rehearsal import rehearsal_of
 from acquisition.sensing_plan import plan_sensing
 
@@ -34,7 +35,9 @@ def test_the_bench_of_the_readme_can_be_planned_and_rehearsed() -> None:
     config = validate_acquisition(document, "the README")
     assert not config.simulated
     assert rehearsal_of(config).simulated
-    summary = summarize(config, plan_sensing(config, None), None)
+    plan = plan_sensing(config, None)
+    check_dose(config, plan)
+    summary = summarize(config, plan, None)
     assert summary.forecast_psnr is not None
     assert summary.false_alarms is not None
     assert summary.false_alarms < 1e-6

@@ -58,7 +58,7 @@ def test_simulated_hardware_is_reached_from_one_place_only() -> None:
         for room, _ in imported_rooms(path)
         if room == "sim_devices"
     }
-    assert reaching == {"connect.py"}
+    assert reaching == {"simulated_bench.py"}
 
 
 def loaded_with(module: str) -> set[str]:

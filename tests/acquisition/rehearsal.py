@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from acquisition.acquisition_file import validate_acquisition
+from acquisition.bank import Block
+from acquisition.bank_loader import Render
 from acquisition.config import AcquisitionConfig
 from acquisition.connect import connected_devices
-from acquisition.controller import Controller, Render
+from acquisition.connected_devices import ConnectedDevices
+from acquisition.controller import Controller
+from acquisition.dmd_region import dmd_region
+from acquisition.events import Event, Journal
 from acquisition.evidence import Evidence, EvidenceCollector
 from acquisition.integrity import prove_alignment
 from acquisition.readings import Readings
-from acquisition.run import dmd_region
+from acquisition.run_rules import play_rules
 from acquisition.schedule import Schedule
 from acquisition.sensing_plan import plan_sensing
-from devices.projector import Timing
 from models.pictures import PictureRenderer
 
 
@@ -58,26 +63,33 @@ def rehearse(
     render: Render | None = None,
     schedule: Schedule | None = None,
     prove: bool = True,
+    prepare: Callable[[ConnectedDevices], None] | None = None,
+    on_event: Callable[[Event], None] | None = None,
 ) -> tuple[Evidence, list[Readings]]:
     """Play the acquisition; ``render`` and ``schedule`` stand in for the configuration's own.
 
-    prove: hold every block against its guards, as a run does.
+    prove: hold every block against its guards, as a run does; prepare: called with the connected devices, to inject
+    faults into the stand-ins.
     """
     plan = plan_sensing(config, sample)
     collector: EvidenceCollector | None = None
     taken: list[Readings] = []
     with connected_devices(config, sample) as devices:
+        if prepare is not None:
+            prepare(devices)
         controller = Controller(
             devices,
-            Timing(config.timing.picture_time_us, config.timing.illumination_time_us),
             PictureRenderer(dmd_region(config)).render if render is None else render,
+            play_rules(config),
+            Journal(on_event),
         )
         dark = controller.measure_dark_level(config.blocks.dark_exposures)
         dark_level = float(dark.mean())
         collector = EvidenceCollector(config.sensing.side**2, dark_level)
-        controller.play(
-            plan.schedule if schedule is None else schedule,
-            (lambda readings: prove_alignment(readings, plan.noise, dark_level)) if prove else (lambda readings: None),
-            (collector.add, taken.append),
-        )
+
+        def prove_block(block: Block, readings: Readings) -> None:
+            if prove:
+                prove_alignment(block, readings, plan.noise, dark_level)
+
+        controller.play(plan.schedule if schedule is None else schedule, prove_block, (collector.add, taken.append))
     return collector.snapshot(), taken

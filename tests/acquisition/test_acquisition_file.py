@@ -63,7 +63,8 @@ BAD_FILES: list[tuple[str, Callable[[Document], None], str, str, str]] = [
     ("text for a number", put("sensing", "repeats", "many"), "sensing.repeats", "'many'", "valid integer"),
     ("unknown section", put("sensign", {}), "sensign", "did you mean sensing", "sample, sensing"),
     ("unknown key", put("timing", "picture_time_ms", 1), "timing.picture_time_ms", "unknown key", "picture_time_us"),
-    ("unknown device key", put("devices", "projector", "prot", 1), "devices.projector.prot", "unknown", "kind, dmd"),
+    ("unknown device key", put("devices", "projector", "prot", 1), "devices.projector.prot", "unknown",
+     "dmd, memory_pictures"),
     ("missing key", take("sensing", "side"), "sensing.side", "nothing", "Image side n"),
     ("missing section", take("timing"), "timing", "nothing", "How long pictures last"),
     ("unknown kind", put("devices", "detector", {"kind": "pmt"}), "devices.detector.kind", "'pmt'", "'micro-manager'"),
@@ -79,7 +80,7 @@ BAD_FILES: list[tuple[str, Callable[[Document], None], str, str, str]] = [
     ("half real", put("devices", "detector", {"kind": "micro-manager"}), "devices.detector.kind",
      "micro-manager beside", "both real or both simulated"),
     ("real light on a simulated bench", put("devices", "light_source", {"kind": "micro-manager-shutter", "label": "x"}),
-     "devices.light_source.kind", "micro-manager-shutter", "none or simulated"),
+     "devices.light_source.kind", "micro-manager-shutter", "none, simulated"),
 ]  # fmt: skip
 
 

@@ -18,7 +18,8 @@ import yaml
 from skimage.io import imread
 
 from acquisition.acquisition_file import dump_acquisition, example_dry_run
-from acquisition.run_store import RunState, StoredRun
+from acquisition.run_layout import RunState
+from acquisition.stored_run import StoredRun
 from tests.acquisition.rehearsal import small_config
 
 
@@ -119,7 +120,7 @@ def test_a_file_for_real_devices_is_rehearsed_on_simulated_ones(tmp_path: Path, 
     done = hadascope(tmp_path, "dry-run", small_file)
     assert done.returncode == 0, done.stderr
     assert StoredRun(tmp_path / "run.zarr").facts["simulated"] is True
-    real = hadascope(tmp_path, "acquire", small_file, "--output", "real.zarr")
+    real = hadascope(tmp_path, "acquire", small_file, "--output", "real.zarr", "--yes")
     assert real.returncode == 1
     assert "nothing listens on port 9" in real.stderr
     assert "Traceback" not in real.stderr
@@ -242,14 +243,14 @@ def test_overwriting_waits_until_the_devices_answer(tmp_path: Path, small_file: 
             }
         },
     )
-    failed = hadascope(tmp_path, "acquire", small_file, "--overwrite")
+    failed = hadascope(tmp_path, "acquire", small_file, "--overwrite", "--yes")
     assert failed.returncode == 1
     assert StoredRun(tmp_path / "run.zarr").state is RunState.FINISHED
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send SIGTERM to another process")
 def test_a_request_to_terminate_ends_a_run_in_order(tmp_path: Path, small_file: Path) -> None:
-    edit(small_file, {"bench": {"pace": 200.0}})
+    edit(small_file, {"bench": {"pace": 200.0}, "blocks": {"timeout_margin_s": 600.0}})
     command = [sys.executable, "-m", "acquisition.cli", "dry-run", str(small_file)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     running = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from acquisition.bank import GUARD_PICTURES, GUARD_SIGNS
 from acquisition.evidence import EvidenceCollector, NoEvidenceError, detector_dark_level
 from acquisition.readings import Readings
-from acquisition.schedule import GUARD_PICTURES, GUARD_SIGNS
 
 
 def block_of(number: int, index: list[int], total: float, dark: float, seed: int = 0, slope: float = 0.0) -> Readings:

@@ -21,12 +21,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from acquisition.bank import Bank, Block
+from acquisition.bank_loader import Render
 from acquisition.config import AcquisitionConfig
-from acquisition.controller import Render
+from acquisition.dmd_region import dmd_region
 from acquisition.integrity import AlignmentError, GuardsTooDimError
 from acquisition.reconstruction import estimate_coefficients
-from acquisition.run import dmd_region
-from acquisition.schedule import Bank, Block, Schedule
+from acquisition.schedule import Schedule
 from acquisition.sensing_plan import plan_sensing
 from devices.dmd_types import DMD_TYPES
 from devices.errors import PictureShapeError
@@ -65,7 +66,13 @@ def a_config(orientation: tuple[bool, bool, int], dmd: str = "xga") -> Acquisiti
             "flip_horizontal": flip_horizontal,
             "rotation_deg": rotation_deg,
         },
-        blocks={"guard_interval": 8, "first_bank_pictures": 80, "longest_block_s": 0.01, "dark_exposures": 2},
+        blocks={
+            "guard_interval": 8,
+            "first_bank_pictures": 80,
+            "longest_block_s": 0.01,
+            "dark_exposures": 2,
+            "most_repeats": 0,
+        },
         devices={"projector": {"kind": "simulated", "dmd": dmd}},
     )
 
@@ -331,7 +338,7 @@ def h_minus_dark(indices: Indices, signs: Signs) -> tuple[Indices, Signs]:
 # Order, as far as the schedule says it: what is displayed and what readings are filed under part ways.
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BankThatShows(Bank):
     """A bank that is filed by its own fields and displayed as another one."""
 
@@ -342,7 +349,7 @@ class BankThatShows(Bank):
         return self.other.pictures
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DisplacedBlock(Block):
     """A block whose display begins somewhere else in the bank."""
 
@@ -377,7 +384,8 @@ def second_passes_displaced(displacement: Callable[[Block], int]) -> Callable[[S
                 block.pass_number,
                 block.first_section,
                 block.end_section,
-                displacement(block) if block.pass_number == 2 else 0,
+                block.rounds,
+                displacement=displacement(block) if block.pass_number == 2 else 0,
             )
             for block in schedule.blocks
         )

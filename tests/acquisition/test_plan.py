@@ -28,7 +28,7 @@ def test_the_plan_counts_what_the_run_then_does() -> None:
     assert summary.guard_exposures == guards
     assert summary.exposures == 2 * pairs + guards
     assert summary.blocks == len(blocks)
-    assert summary.light_s == pytest.approx((2 * pairs + guards) * 100e-6)
+    assert summary.time.light_s == pytest.approx((2 * pairs + guards) * 100e-6)
     assert summary.dose_mj == pytest.approx((2 * pairs + guards) * 90e-6 * 1.0)
 
 
@@ -47,7 +47,8 @@ def test_upload_and_memory_follow_from_the_pictures() -> None:
     plan = plan_sensing(config, asymmetric_sample(64))
     summary = summarize(config, plan, asymmetric_sample(64))
     assert summary.pictures == sum(bank.n_pictures for bank in plan.schedule.banks)
-    assert summary.upload_s == pytest.approx(summary.pictures * 768 * 128 / 300e6)
+    dark = config.blocks.dark_exposures
+    assert summary.time.upload_s == pytest.approx((summary.pictures + dark) * 768 * 128 / 300e6)
     assert summary.largest_bank_pictures <= summary.memory_pictures == 43_690
     assert summary.disk_bytes == run_bytes(plan)
 

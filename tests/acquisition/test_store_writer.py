@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 
 from acquisition.readings import Readings
-from acquisition.run_store import DiskFullError, RunStore
+from acquisition.run_layout import DiskFullError
+from acquisition.run_store import RunStore
 from acquisition.store_writer import StoreBehindError, StoreWriter
 from tests.acquisition.test_run_store import readings_of, schedule_of
 

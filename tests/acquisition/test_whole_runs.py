@@ -19,16 +19,19 @@ from skimage.io import imread
 
 from acquisition import run as run_module
 from acquisition import run_store
+from acquisition.bank import Block
+from acquisition.bench_check import DeviceMismatchError
 from acquisition.config import AcquisitionConfig
-from acquisition.controller import DeviceMismatchError
 from acquisition.evidence import NoEvidenceError
 from acquisition.integrity import AlignmentError, GuardsTooDimError
 from acquisition.plan import run_bytes
 from acquisition.readings import Readings
 from acquisition.run import Observer, acquire
-from acquisition.run_store import DiskFullError, OutputExistsError, RunState, RunStore, StoredRun
+from acquisition.run_layout import DiskFullError, OutputExistsError, RunState
+from acquisition.run_store import RunStore
 from acquisition.sensing_plan import plan_sensing
 from acquisition.stored_reconstruction import reconstruct_run, stored_evidence
+from acquisition.stored_run import StoredRun
 from devices.errors import TimingRefusedError
 from models.priors import power_law_prior
 from tests.acquisition.rehearsal import asymmetric_sample, small_config
@@ -180,8 +183,8 @@ def test_interrupted_runs_are_marked_and_stay_readable(tmp_path: Path) -> None:
 def test_a_block_that_cannot_be_proven_ends_the_run_and_is_not_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(readings: Readings, *_: object) -> None:
-        if readings.block_number == 1:
+    def refuse(block: Block, *_: object) -> None:
+        if block.number == 1:
             raise AlignmentError("a trigger was lost")
 
     monkeypatch.setattr(run_module, "prove_alignment", refuse)
@@ -368,7 +371,7 @@ def test_a_run_without_a_committed_block_has_nothing_to_reconstruct(
 
 
 def test_a_sample_too_dim_to_prove_anything_is_refused_before_the_light_is_on(tmp_path: Path) -> None:
-    config = config_of(tmp_path, noise={"gain": 1.0, "variance": 1e9})
+    config = config_of(tmp_path, noise={"gain": 1.0, "variance": 1e11})
     with pytest.raises(GuardsTooDimError, match="too dim"):
         acquire(config)
     assert not (tmp_path / "run.zarr").exists()

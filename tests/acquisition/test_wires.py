@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from acquisition.bank import Block
 from acquisition.config import AcquisitionConfig
 from acquisition.connect import connected_devices
 from acquisition.controller import Controller
+from acquisition.dmd_region import dmd_region
+from acquisition.events import Journal
 from acquisition.readings import Readings
-from acquisition.run import dmd_region
+from acquisition.run_rules import play_rules
 from acquisition.sensing_plan import plan_sensing
-from devices.projector import Timing
 from models.pictures import PictureRenderer
 from sim_devices.micromanager_server import MicroManagerServer
 from tests.acquisition.rehearsal import asymmetric_sample, rehearse, small_config
@@ -117,10 +119,9 @@ def test_nothing_is_left_of_a_run_through_the_server(stopped: list[Stopped], how
 
 
 def break_off_under_light(config: AcquisitionConfig) -> None:
-    def break_off(readings: Readings) -> None:
+    def break_off(block: Block, readings: Readings) -> None:
         raise BrokenOffError
 
     with connected_devices(config, SAMPLE) as devices:
-        timing = Timing(config.timing.picture_time_us, config.timing.illumination_time_us)
-        controller = Controller(devices, timing, PictureRenderer(dmd_region(config)).render)
+        controller = Controller(devices, PictureRenderer(dmd_region(config)).render, play_rules(config), Journal())
         controller.play(plan_sensing(config, SAMPLE).schedule, break_off, ())

@@ -1,0 +1,153 @@
+"""From a configuration to stand-ins on one bench, and our drivers on them; the one place that reaches sim_devices."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acquisition.config import AcquisitionConfig
+from acquisition.connect import alp_settings, micromanager_detector
+from acquisition.connected_devices import ConnectedDevices
+from acquisition.device_sections import SimulatedDetector, SimulatedLight
+from acquisition.sample_image import read_sample
+from devices.light_source import LightSource, NoLightSource
+from sim_devices.alp_library import SimulatedAlpLibrary, alp4_on
+from sim_devices.bench import BenchSettings, BenchState, OpticalBench
+from sim_devices.micromanager_core import SimulatedCore
+from sim_devices.micromanager_server import MicroManagerServer
+from sim_devices.obis_peer import ObisPeer
+from sim_devices.sample import fluorescent_cells, place_on_mirrors
+from sim_devices.sc10_peer import Sc10Peer
+
+
+@dataclass(frozen=True)
+class StandIns:
+    """What stands at the ends of the cables: faults are injected here. None where the wire is another one."""
+
+    bench: OpticalBench
+    library: SimulatedAlpLibrary
+    core: SimulatedCore
+    server: MicroManagerServer | None
+    light: ObisPeer | Sc10Peer | None
+
+
+def simulated_sample(config: AcquisitionConfig) -> NDArray[np.float64]:
+    """The light x of every pixel float64 [n, n] in detector units: an image of the file's, or generated cells.
+
+    It is scaled so that its mean is ``bench.photoelectrons_per_px`` photo-electrons. Raises SampleImageError.
+    """
+    n = config.sensing.side
+    if config.sample.image is not None:
+        image = read_sample(config.sample.image, n)
+    else:
+        image = fluorescent_cells(n, seed=config.bench.seed)
+    return np.asarray(image * (config.bench.photoelectrons_per_px * config.bench_gain / image.mean()), dtype=np.float64)
+
+
+def connect_simulated(config: AcquisitionConfig, sample: NDArray[np.float64], stack: ExitStack) -> ConnectedDevices:
+    """Our drivers on stand-ins that share one bench; sample: light of every pixel float64 [n, n]."""
+    from devices.alp import AlpProjector as AlpDriver
+
+    detector_config, projector_config = config.devices.detector, config.devices.projector
+    if not isinstance(detector_config, SimulatedDetector):
+        raise TypeError("a simulated bench needs a simulated detector")
+    bench = _bench(config, sample, detector_config)
+    core = SimulatedCore(
+        bench,
+        detector_config.width_px,
+        detector_config.height_px,
+        detector_config.bytes_per_px,
+        arming_ms=detector_config.arming_ms,
+        readout_us=detector_config.readout_us or None,
+    )
+    chip = config.dmd_type
+    library = SimulatedAlpLibrary(
+        bench,
+        chip.row_bytes,
+        chip.alp_codes[0],
+        config.memory_pictures,
+        chip.min_picture_time_us,
+        upload_mb_per_s=projector_config.upload_mb_per_s,
+    )
+    server, seen = _way_to(core, detector_config, stack)
+    detector = micromanager_detector(seen, detector_config)
+    stack.callback(detector.close)
+    projector = AlpDriver(alp4_on(library), alp_settings(projector_config))
+    stack.callback(projector.close)
+    peer, light = _light(config, bench, core, seen, stack)
+    stack.callback(light.close)
+    return ConnectedDevices(
+        projector,
+        detector,
+        light,
+        clock_us=lambda: bench.time_us,
+        bench_state=lambda: tuple(float(value) for value in astuple(bench.state)),
+        restore_bench=lambda state: bench.restore(BenchState(int(state[0]), *state[1:])),
+        core=seen,
+        stand_ins=StandIns(bench, library, core, server, peer),
+    )
+
+
+def _bench(config: AcquisitionConfig, sample: NDArray[np.float64], detector: SimulatedDetector) -> OpticalBench:
+    chip, region, gain = config.dmd_type, config.dmd_region, config.bench_gain
+    mirror_light = place_on_mirrors(
+        sample,
+        chip.mirrors_height,
+        chip.mirrors_width,
+        region.top,
+        region.left,
+        region.mirrors_per_px,
+        region.flip_vertical,
+        region.flip_horizontal,
+        region.rotation_deg,
+    )
+    settings = BenchSettings(
+        gain=gain,
+        variance=config.noise.variance if config.bench.variance is None else config.bench.variance,
+        offset=detector.offset_per_px * detector.width_px * detector.height_px,
+        background=config.bench.background_photoelectrons * gain,
+        bleaching_per_s=config.bench.bleaching_per_s,
+        nominal_illumination_us=config.timing.illumination_time_us,
+        seed=config.bench.seed,
+        shot_noise=config.bench.shot_noise,
+        pace=config.bench.pace,
+    )
+    return OpticalBench(settings, mirror_light)
+
+
+def _way_to(core: SimulatedCore, config: SimulatedDetector, stack: ExitStack) -> tuple[MicroManagerServer | None, Any]:
+    """The core itself, or what pycromanager makes of it over a port."""
+    if config.wire == "direct":
+        return None, core
+    from devices.micromanager_core import close_core, connect_core
+
+    server = stack.enter_context(MicroManagerServer(core))
+    seen = connect_core(server.port)
+    stack.callback(close_core, seen)
+    return server, seen
+
+
+def _light(
+    config: AcquisitionConfig, bench: OpticalBench, core: SimulatedCore, seen: Any, stack: ExitStack
+) -> tuple[ObisPeer | Sc10Peer | None, LightSource]:
+    from devices.coherent_obis import CoherentObis
+    from devices.micromanager_shutter import MicroManagerShutter
+    from devices.thorlabs_sc10 import ThorlabsSc10
+
+    light = config.devices.light_source
+    if not isinstance(light, SimulatedLight):
+        core.set_auto_shutter(False)
+        bench.set_light(True)
+        return None, NoLightSource(light.power_mw)
+    if light.wire == "shutter":
+        return None, MicroManagerShutter(seen, core.get_shutter_device(), light.power_mw)
+    core.set_auto_shutter(False)
+    if light.wire == "obis":
+        laser = stack.enter_context(ObisPeer(bench))
+        return laser, CoherentObis(laser.url, power_mw=light.laser_power_mw)
+    controller = stack.enter_context(Sc10Peer(bench))
+    return controller, ThorlabsSc10(controller.url, power_mw=light.power_mw)

@@ -1,0 +1,183 @@
+"""Reads a run, finished or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acquisition.readings import Readings
+from acquisition.run_layout import (
+    COMMIT_FIELDS,
+    LAYOUT_VERSION,
+    LIVE_FIELDS,
+    CorruptBlockError,
+    NotARunError,
+    RunState,
+    array_of,
+    checksum_of,
+    facts_of,
+    open_run,
+    readings_arrays,
+)
+from acquisition.run_lock import is_in_use
+from models.priors import Prior
+
+
+class StoredRun:
+    """Reads one run, finished or not; only committed blocks exist for it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a run. Raises NotARunError."""
+        self.path = path
+        self._group = open_run(path, "r")
+        self.facts = facts_of(self._group)
+        if (layout := self.facts.get("layout")) != LAYOUT_VERSION:
+            raise NotARunError(
+                f"{path} was written in layout {layout}, and this version reads layout {LAYOUT_VERSION}: use the "
+                f"version that wrote it ({self.facts.get('versions', {}).get('hadascope', 'unknown')})"
+            )
+        self._readings = readings_arrays(self._group)
+        self.commits = np.asarray(array_of(self._group, "readings/commits")[:])
+
+    @property
+    def state(self) -> RunState:
+        """How far the run came: as it was marked, or interrupted where it is marked as running and nobody writes it."""
+        if self.marked_state is not RunState.RUNNING or is_in_use(self.path):
+            return self.marked_state
+        self.facts = facts_of(open_run(self.path, "r"))  # it may have ended, and been marked, since it was opened
+        return RunState.INTERRUPTED if self.marked_state is RunState.RUNNING else self.marked_state
+
+    @property
+    def marked_state(self) -> RunState:
+        """What the run says of itself: running, also where it was killed."""
+        return RunState(self.facts["state"])
+
+    @property
+    def committed(self) -> NDArray[np.int64]:
+        """Numbers of the committed blocks, int64."""
+        return np.flatnonzero(self.commits[:, COMMIT_FIELDS.index("pairs")] >= 0)
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks the schedule asks for."""
+        return len(self.commits)
+
+    @property
+    def n_pairs(self) -> int:
+        """Pairs in the committed blocks."""
+        return self._committed_sum("pairs")
+
+    @property
+    def dark(self) -> NDArray[np.float64]:
+        """Readings with the light off, float64 [exposures]; empty where the run ended before them."""
+        if "dark" not in self._group:
+            return np.empty(0)
+        return np.asarray(array_of(self._group, "dark")[:], dtype=np.float64)
+
+    @property
+    def repeats(self) -> NDArray[np.int32]:
+        """Scheduled M of every coefficient, int32 [N]."""
+        return np.asarray(array_of(self._group, "schedule/repeats")[:], dtype=np.int32)
+
+    @property
+    def mask(self) -> NDArray[np.float64]:
+        """The mask of probabilities P that M was drawn from, float64 [N]."""
+        return np.asarray(array_of(self._group, "schedule/mask")[:], dtype=np.float64)
+
+    @property
+    def live_record(self) -> NDArray[np.float64]:
+        """When each live image was made, float64 [refreshes, 4] (LIVE_FIELDS); empty where the run did not finish."""
+        if "live" not in self._group:
+            return np.empty((0, len(LIVE_FIELDS)))
+        return np.asarray(array_of(self._group, "live")[:], dtype=np.float64)
+
+    @property
+    def n_exposures(self) -> int:
+        """Exposures in the committed blocks, guards included."""
+        return 2 * self.n_pairs + int(self._readings["guards"].shape[2]) * self._committed_sum("guards")
+
+    @property
+    def lit_exposures(self) -> int:
+        """Exposures under light until the last committed block's end, those of repeated blocks included."""
+        return int(self.commits[self.committed, COMMIT_FIELDS.index("lit_exposures")].max(initial=0))
+
+    @property
+    def n_saturated(self) -> int:
+        """Exposures of the committed blocks with a pixel at full scale."""
+        return self._committed_sum("saturated")
+
+    @property
+    def dose_mj(self) -> float | None:
+        """Exposures under light × illumination time × power, mJ; None where the power is unknown.
+
+        Exposures of blocks that were thrown away count too.
+        """
+        power_mw = self.facts["config"]["devices"]["light_source"]["power_mw"]
+        timing = self.facts.get("accepted_timing") or self.facts["config"]["timing"]
+        illumination_s = timing["illumination_time_us"] * 1e-6
+        lit = max(self.lit_exposures, int(self.facts.get("lit_exposures", 0)))
+        return None if power_mw is None else lit * illumination_s * power_mw
+
+    @property
+    def image_prior(self) -> Prior | None:
+        """The prior from images that the run was planned with, at unit total light; None for a power law."""
+        if "schedule/prior_mean" not in self._group:
+            return None
+        mean, variance = (
+            np.asarray(array_of(self._group, f"schedule/prior_{name}")[:]) for name in ("mean", "variance")
+        )
+        return Prior(mean, variance)
+
+    def has_image(self, name: str) -> bool:
+        """True where the run holds an image of this name."""
+        return f"images/{name}" in self._group
+
+    def image(self, name: str) -> NDArray[np.float64]:
+        """A stored image, float64 [n, n]. Raises KeyError where the run has none of this name."""
+        return np.asarray(array_of(self._group, f"images/{name}/0")[:], dtype=np.float64)
+
+    def _committed_sum(self, field: str) -> int:
+        return int(self.commits[self.committed, COMMIT_FIELDS.index(field)].sum())
+
+    def blocks(self) -> Iterator[Readings]:
+        """The committed blocks in order. Raises CorruptBlockError."""
+        for number in self.committed:
+            commit = dict(zip(COMMIT_FIELDS, self.commits[number].tolist(), strict=True))
+            pairs, guards = commit["pairs"], commit["guards"]
+            fields = {name: np.asarray(array[int(number)]) for name, array in self._readings.items()}
+            if checksum_of(fields) != commit["checksum"]:
+                raise CorruptBlockError(
+                    f"{self.path}: block {number} does not give the checksum in its commit record: the files were "
+                    "changed or damaged after they were written; restore them from a copy"
+                )
+            yield Readings(
+                block_number=int(number),
+                pass_number=commit["pass"],
+                start_us=float(commit["start_us"]),
+                index=fields["index"][:pairs].astype(np.int64),
+                plus=fields["plus"][:pairs],
+                minus=fields["minus"][:pairs],
+                time_us=fields["time_us"][:pairs],
+                guards=fields["guards"][:guards],
+                saturated=commit["saturated"],
+                lit_exposures=commit["lit_exposures"],
+                bench_state=tuple(fields["bench"].tolist()) if "bench" in fields else (),
+                frames=fields["frames"][: 2 * pairs + guards * fields["guards"].shape[1]]
+                if "frames" in fields
+                else None,
+            )
+
+    def intact_blocks(self) -> Iterator[Readings]:
+        """The committed blocks from the first one on, up to the first that is missing or damaged."""
+        expected = 0
+        try:
+            for readings in self.blocks():
+                if readings.block_number != expected:
+                    return
+                yield readings
+                expected += 1
+        except CorruptBlockError:
+            return
