@@ -29,7 +29,7 @@ def fail(text: str, note: str = "") -> None:
 
 
 def test_the_first_request_interrupts_and_further_ones_change_nothing() -> None:
-    taken = []
+    taken: list[str] = []
     with pytest.raises(KeyboardInterrupt), orderly_interrupts(), Ending() as ending:
         ending.callback(taken.append, "first registered")
         ending.callback(ask_to_end)
@@ -40,7 +40,7 @@ def test_the_first_request_interrupts_and_further_ones_change_nothing() -> None:
 
 
 def test_a_request_amid_a_normal_ending_counts_when_that_is_done() -> None:
-    taken = []
+    taken: list[str] = []
     with pytest.raises(KeyboardInterrupt), orderly_interrupts():
         with Ending() as ending:
             ending.callback(taken.append, "light off")
@@ -50,7 +50,7 @@ def test_a_request_amid_a_normal_ending_counts_when_that_is_done() -> None:
 
 
 def test_a_request_amid_a_nested_ending_waits_for_the_outer_one_that_is_under_way() -> None:
-    taken = []
+    taken: list[str] = []
 
     def end_inside() -> None:
         with Ending() as inner:
@@ -94,7 +94,7 @@ def test_without_an_error_the_first_step_that_failed_is_raised_with_the_others_a
 
 
 def test_in_another_thread_signals_are_nobodys_business() -> None:
-    outcome = []
+    outcome: list[str] = []
 
     def run() -> None:
         with orderly_interrupts(), Ending() as ending:
