@@ -88,15 +88,16 @@ def _devices(
     known = Verdict.WARNING if readout.source.startswith("not stated") else Verdict.OK
     yield Finding("timing", f"camera readout {readout.readout_us:g} µs ({readout.source}) fits", known)
     yield from _buffer(config, sample, plan, detector.buffer_frames)
-    silence = _silence(config, devices)
+    rules = play_rules(config)
+    silence = _silence(config, rules.camera_exposure_us, devices)
     yield silence
     if silence.verdict is Verdict.REFUSED:
         return
-    controller = Controller(devices, PictureRenderer(dmd_region(config)).render, play_rules(config), Journal())
+    controller = Controller(devices, PictureRenderer(dmd_region(config)).render, rules, Journal())
     dark = controller.measure_dark_level(config.blocks.dark_exposures)
     accepted = controller.accepted_timing
     assert accepted is not None
-    asked = play_rules(config).timing
+    asked = rules.timing
     same = (accepted.picture_time_us, accepted.illumination_time_us) == (
         asked.picture_time_us,
         asked.illumination_time_us,
@@ -138,12 +139,12 @@ def _buffer(
     yield _tried("guards", lambda: check_light(shortened), _guards(shortened))
 
 
-def _silence(config: AcquisitionConfig, devices: ConnectedDevices) -> Finding:
+def _silence(config: AcquisitionConfig, camera_exposure_us: int, devices: ConnectedDevices) -> Finding:
     """Whether the armed camera keeps still while nothing triggers it."""
     detector = devices.detector
-    detector.arm(config.blocks.dark_exposures, play_rules(config).camera_exposure_us)
+    detector.arm(config.blocks.dark_exposures, camera_exposure_us)
     try:
-        time.sleep(play_rules(config).camera_exposure_us * 1e-6 + _SILENCE_S)
+        time.sleep(camera_exposure_us * 1e-6 + _SILENCE_S)
         frames = detector.surplus_frames()
     finally:
         detector.disarm()

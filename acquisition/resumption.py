@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from acquisition.config import AcquisitionConfig, on_record, picture_beside
 from acquisition.connect import sample_on_stage
 from acquisition.connected_devices import ConnectedDevices
-from acquisition.evidence import EvidenceCollector, detector_dark_level
+from acquisition.evidence import EvidenceCollector
 from acquisition.readings import Readings
 from acquisition.rehearsal import rehearsal_of
 from acquisition.run_layout import RunState
 from acquisition.sensing_plan import SensingPlan, plan_sensing
 from acquisition.store_writer import WAITING_BLOCKS
-from acquisition.stored_reconstruction import stored_config
+from acquisition.stored_reconstruction import collected, stored_config
 from acquisition.stored_run import StoredRun
 from devices.projector import Timing
 
@@ -120,14 +120,14 @@ class Resumption:
 
     def collector(self, on_block: Callable[[Readings], None] | None = None) -> EvidenceCollector:
         """The evidence of the blocks so far; on_block: called with each of them."""
-        run = self.run
-        dark_level = detector_dark_level(run.dark, run.facts["dark_under_light"])
-        collector = EvidenceCollector(len(run.repeats), dark_level)
-        for readings in run.intact_blocks():
-            collector.add(readings)
-            if on_block is not None:
-                on_block(readings)
-        return collector
+        return collected(self.run, _seen_by(on_block, self.run.intact_blocks()))
+
+
+def _seen_by(on_block: Callable[[Readings], None] | None, blocks: Iterator[Readings]) -> Iterator[Readings]:
+    for readings in blocks:
+        yield readings
+        if on_block is not None:
+            on_block(readings)
 
 
 def _last(blocks: Iterator[Readings]) -> Readings | None:

@@ -150,7 +150,7 @@ def acquire(config: AcquisitionConfig, *, overwrite: bool = False, observer: Obs
             )
             if overwrite:
                 config.output.picture_path.unlink(missing_ok=True)
-            run.begin(_summary(config, plan))
+            run.begin(EventKind.STARTED, _summary(config, plan))
             dark_level = detector_dark_level(dark, dark_under_light)
             run.journal.add(EventKind.DARK_LEVEL, f"dark level {dark_level:.5g} detector units", level=dark_level)
             collector = EvidenceCollector(config.sensing.side**2, dark_level)
@@ -215,21 +215,19 @@ class _RunInProgress:
         self.is_begun = False
         self._cause: str | None = None
 
-    def begin(self, text: str) -> None:
+    def begin(self, kind: EventKind, text: str, **facts: Any) -> None:
         """From now on there is something to mark and to tell of."""
         assert self.store is not None
         self.is_begun = True
         self.journal.open(self.store.path)
-        self.journal.add(EventKind.STARTED, text)
+        self.journal.add(kind, text, **facts)
 
     def begin_again(self, resumption: Resumption) -> None:
         """The same for a run that is resumed."""
         assert self.store is not None
-        self.is_begun = True
-        self.journal.open(self.store.path)
         first, n_blocks = resumption.first_block, len(resumption.plan.schedule.blocks)
         text = f"from block {first} of {n_blocks}, after it {resumption.ended}"
-        self.journal.add(EventKind.RESUMED, text, first_block=first)
+        self.begin(EventKind.RESUMED, text, first_block=first)
         self.store.annotate(
             state=RunState.RUNNING,
             cause=None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ class SensingPlan:
     noise: NoiseModel
     schedule: Schedule
 
-    @property
+    @cached_property
     def expected_false_alarms(self) -> float | None:
         """False alarms of the guards of the worst block under the expected light; None where that is unknown."""
         if self.expected_total is None:

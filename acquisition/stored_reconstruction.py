@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +11,7 @@ from acquisition.acquisition_file import validate_acquisition
 from acquisition.config import AcquisitionConfig, picture_beside
 from acquisition.evidence import Evidence, EvidenceCollector, detector_dark_level
 from acquisition.picture import draw_result
+from acquisition.readings import Readings
 from acquisition.reconstruction import Reconstruction, reconstruct
 from acquisition.run_layout import existing_output
 from acquisition.run_store import write_image
@@ -74,9 +76,12 @@ def stored_config(run: StoredRun, *, estimator: str | None = None, tv_weight: fl
 
 def stored_evidence(run: StoredRun) -> Evidence:
     """The sums over a run's committed blocks. Raises NoEvidenceError, CorruptBlockError."""
-    collector = EvidenceCollector(
-        len(run.repeats), detector_dark_level(run.dark, run.facts.get("dark_under_light", False))
-    )
-    for readings in run.blocks():
+    return collected(run, run.blocks()).snapshot()
+
+
+def collected(run: StoredRun, blocks: Iterable[Readings]) -> EvidenceCollector:
+    """The evidence of some of a run's blocks, to which others can be added."""
+    collector = EvidenceCollector(len(run.repeats), detector_dark_level(run.dark, run.facts["dark_under_light"]))
+    for readings in blocks:
         collector.add(readings)
-    return collector.snapshot()
+    return collector

@@ -123,16 +123,7 @@ class CoherentObis(SerialLight):
         )
         self._emission_timeout_s = emission_timeout_s
         self._power_before_mw: float | None = None
-        try:
-            self._info = self._connect(power_mw)
-        except BaseException:
-            self._line.close()
-            raise
-
-    @property
-    def info(self) -> LightSourceInfo:
-        """Its model, the power it is set to, its serial number and firmware."""
-        return self._info
+        self._begin(lambda: self._connect(power_mw))
 
     def is_on(self) -> bool:
         """Whether it emits, as its status register has it; not yet while the CDRH delay goes on."""

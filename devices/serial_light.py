@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from devices.errors import DeviceError, DeviceStateError
+from devices.light_source import LightSourceInfo
 from devices.serial_line import SerialLine
 
 _POLL_S = 0.01
@@ -21,12 +22,27 @@ class SerialLight(ABC):
     light that did not come on is turned off again before the error is raised.
     """
 
+    _info: LightSourceInfo
+
     def __init__(self, line: SerialLine) -> None:
         self._line = line
         # Between "is it closed?" and the command that lets light out nothing may come, least of all closing.
         self._switching = threading.RLock()
         self._closing = False
         self._dark = False
+
+    @property
+    def info(self) -> LightSourceInfo:
+        """What was asked of the device on connection."""
+        return self._info
+
+    def _begin(self, connect: Callable[[], LightSourceInfo]) -> None:
+        """Ask for ``info``; where that fails the port is let go of."""
+        try:
+            self._info = connect()
+        except BaseException:
+            self._line.close()
+            raise
 
     def on(self) -> None:
         """Let light out; returns when the device says it is there.

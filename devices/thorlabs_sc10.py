@@ -60,16 +60,7 @@ class ThorlabsSc10(SerialLight):
             )
         )
         self._blade_timeout_s = blade_timeout_s
-        try:
-            self._info = self._connect(power_mw)
-        except BaseException:
-            self._line.close()
-            raise
-
-    @property
-    def info(self) -> LightSourceInfo:
-        """The controller's name, the stated power, its firmware."""
-        return self._info
+        self._begin(lambda: self._connect(power_mw))
 
     def is_on(self) -> bool:
         """Whether the blade is open, by its own sensor."""

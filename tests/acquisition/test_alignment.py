@@ -25,7 +25,6 @@ from tests.acquisition.real_bench import (
     SimulatedBenches,
     files_in,
     real_bench,
-    simulated_benches,
 )
 from tests.acquisition.rehearsal import small_config
 from tests.devices.serial_ports import _no_pause_after_closing
@@ -43,16 +42,6 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[RealBench]:
     mirror_light = np.random.default_rng(8).integers(1, 10_000, (HEIGHT, WIDTH)).astype(np.float64)
     with real_bench(monkeypatch, mirror_light=mirror_light) as bench:
         yield bench
-
-
-@pytest.fixture
-def benches(monkeypatch: pytest.MonkeyPatch) -> SimulatedBenches:
-    return simulated_benches(monkeypatch)
-
-
-@pytest.fixture
-def hadascope(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
 
 
 def simulated(folder: Path, wire: str = "shutter", **sections: dict[str, object]) -> AcquisitionConfig:

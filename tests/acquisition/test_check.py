@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,6 @@ from tests.acquisition.real_bench import (
     SimulatedBenches,
     files_in,
     real_bench,
-    simulated_benches,
 )
 from tests.acquisition.rehearsal import small_config
 from tests.devices.demo_camera import CONFIGURATION, adapters
@@ -63,22 +61,6 @@ QUICK = {"timeout_margin_s": 0.02}
 def _short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand-ins need not be listened to for long: a frame that comes is there at once."""
     monkeypatch.setattr(check, "_SILENCE_S", 0.0)
-
-
-@pytest.fixture
-def benches(monkeypatch: pytest.MonkeyPatch) -> SimulatedBenches:
-    return simulated_benches(monkeypatch)
-
-
-@pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[RealBench]:
-    with real_bench(monkeypatch) as bench:
-        yield bench
-
-
-@pytest.fixture
-def hadascope(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
 
 
 def simulated(folder: Path, wire: str = "shutter", **sections: dict[str, Any]) -> AcquisitionConfig:

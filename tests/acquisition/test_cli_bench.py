@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,6 @@ from tests.acquisition.real_bench import (
     RealBench,
     SimulatedBenches,
     files_in,
-    real_bench,
-    simulated_benches,
 )
 from tests.acquisition.rehearsal import small_config
 from tests.devices.serial_ports import _no_pause_after_closing
@@ -31,22 +29,6 @@ from tests.devices.serial_ports import _no_pause_after_closing
 __all__ = ["_no_pause_after_closing"]
 
 SHORT_BLOCKS = {"guard_interval": 4, "longest_block_s": 0.004, "timeout_margin_s": 0.02}
-
-
-@pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[RealBench]:
-    with real_bench(monkeypatch) as bench:
-        yield bench
-
-
-@pytest.fixture
-def benches(monkeypatch: pytest.MonkeyPatch) -> SimulatedBenches:
-    return simulated_benches(monkeypatch)
-
-
-@pytest.fixture
-def hadascope(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
 
 
 def simulated_file(folder: Path, **sections: dict[str, Any]) -> Path:

@@ -22,8 +22,6 @@ from tests.acquisition.real_bench import (
     RealBench,
     SimulatedBenches,
     files_in,
-    real_bench,
-    simulated_benches,
 )
 from tests.acquisition.rehearsal import small_config
 from tests.devices.demo_camera import CAMERA, CONFIGURATION, adapters
@@ -32,22 +30,6 @@ from tests.devices.serial_ports import _no_pause_after_closing
 __all__ = ["_no_pause_after_closing"]
 
 TAKES_FRAMES = {"start_sequence_acquisition", "snap_image", "pop_next_image"}
-
-
-@pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[RealBench]:
-    with real_bench(monkeypatch) as bench:
-        yield bench
-
-
-@pytest.fixture
-def benches(monkeypatch: pytest.MonkeyPatch) -> SimulatedBenches:
-    return simulated_benches(monkeypatch)
-
-
-@pytest.fixture
-def hadascope(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
 
 
 def by_name(found: Iterator[FoundDevice]) -> dict[str, FoundDevice]:

@@ -6,7 +6,6 @@ A dose is counted here on the bench's own record: exposures that had light × il
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,28 +25,12 @@ from acquisition.simulated_bench import StandIns
 from acquisition.stored_run import StoredRun
 from devices.errors import DeviceNotFoundError
 from sim_devices.faults import LostTrigger
-from tests.acquisition.real_bench import CommandLine, RealBench, SimulatedBenches, real_bench, simulated_benches
+from tests.acquisition.real_bench import CommandLine, RealBench, SimulatedBenches
 from tests.acquisition.rehearsal import small_config
 
 POWER_MW, ILLUMINATION_S = 1.0, 90e-6
 ONE_MJ = POWER_MW * ILLUMINATION_S
 BLOCKS = {"guard_interval": 4, "longest_block_s": 0.004, "timeout_margin_s": 0.02}
-
-
-@pytest.fixture
-def benches(monkeypatch: pytest.MonkeyPatch) -> SimulatedBenches:
-    return simulated_benches(monkeypatch)
-
-
-@pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[RealBench]:
-    with real_bench(monkeypatch) as bench:
-        yield bench
-
-
-@pytest.fixture
-def hadascope(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
 
 
 def limited(folder: Path, allowed_exposures: float, **sections: dict[str, Any]) -> AcquisitionConfig:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from acquisition.run_layout import RunState
 from acquisition.sensing_plan import plan_sensing
 from acquisition.simulated_bench import simulated_sample
 from acquisition.stored_run import StoredRun
-from tests.acquisition.real_bench import OFFSET_PER_PX, RealBench, SimulatedBenches, real_bench, simulated_benches
+from tests.acquisition.real_bench import OFFSET_PER_PX, RealBench, SimulatedBenches
 from tests.acquisition.rehearsal import asymmetric_sample, small_config
 from tests.devices.serial_ports import _no_pause_after_closing
 
@@ -28,17 +27,6 @@ __all__ = ["_no_pause_after_closing"]
 BLOCKS = {"guard_interval": 4, "longest_block_s": 0.004, "timeout_margin_s": 0.02}
 OFFSET = 7.0
 REGIONS = [None, {"x": 2, "y": 1, "width": 3, "height": 2}, {"x": 5, "y": 4, "width": 1, "height": 1}]
-
-
-@pytest.fixture
-def benches(monkeypatch: pytest.MonkeyPatch) -> SimulatedBenches:
-    return simulated_benches(monkeypatch)
-
-
-@pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[RealBench]:
-    with real_bench(monkeypatch) as bench:
-        yield bench
 
 
 def keeping(folder: Path, region: dict[str, int] | None = None, **detector: Any) -> AcquisitionConfig:
