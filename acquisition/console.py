@@ -25,10 +25,11 @@ from acquisition.device_list import FoundDevice
 from acquisition.events import LOG_FILE, Event, EventKind, read_events
 from acquisition.integrity import FALSE_ALARMS_PER_BLOCK
 from acquisition.live import LiveImage
+from acquisition.observer import Observer
 from acquisition.plan import PlanSummary, dose_mj
 from acquisition.readings import Readings
-from acquisition.run import Observer, RunResult, acquire, resume
-from acquisition.sensing_plan import SensingPlan
+from acquisition.run import RunResult, acquire, resume
+from acquisition.schedule import Schedule
 from acquisition.stored_reconstruction import StoredReconstruction, stored_config
 from acquisition.stored_run import StoredRun
 
@@ -259,8 +260,8 @@ def _on_bar(progress: Progress, config: AcquisitionConfig, ask: bool) -> Observe
         progress.start()
         return said_yes
 
-    def on_plan(plan: SensingPlan) -> None:
-        bars.append(progress.add_task("acquiring", total=plan.schedule.n_pairs, image=""))
+    def on_schedule(schedule: Schedule) -> None:
+        bars.append(progress.add_task("acquiring", total=schedule.n_pairs, image=""))
 
     def on_block(readings: Readings) -> None:
         progress.advance(bars[0], readings.n_pairs)
@@ -269,7 +270,7 @@ def _on_bar(progress: Progress, config: AcquisitionConfig, ask: bool) -> Observe
         peak = float(image.reconstruction.image.max()) or 1.0
         progress.update(bars[0], image=f"forecast {image.reconstruction.forecast_psnr(peak):.1f} dB")
 
-    return Observer(on_plan, on_block, on_image, on_event, confirm)
+    return Observer(on_schedule, on_block, on_image, on_event, confirm)
 
 
 class _Figures:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -22,17 +19,19 @@ from acquisition.connect import connected_devices, sample_on_stage
 from acquisition.connected_devices import ConnectedDevices
 from acquisition.controller import Continuation, Controller, DoseLimitError, SurplusFramesError
 from acquisition.dmd_region import dmd_region
-from acquisition.events import Event, EventKind, Journal, read_events
+from acquisition.events import EventKind, read_events
 from acquisition.evidence import Evidence, EvidenceCollector, detector_dark_level
 from acquisition.integrity import prove_alignment, residual_risk
 from acquisition.interrupts import Ending, orderly_interrupts
-from acquisition.live import LiveImage, LivePipeline, warm_up
+from acquisition.live import LivePipeline, warm_up
+from acquisition.observer import Observer
 from acquisition.picture import draw_result
 from acquisition.plan import lit_exposures_within
 from acquisition.preflight import check_dose, check_light, check_output, check_room
 from acquisition.readings import Readings
 from acquisition.reconstruction import Reconstruction, reconstruct
 from acquisition.resumption import Resumption, sample_digest
+from acquisition.run_in_progress import RunInProgress, now
 from acquisition.run_layout import RunState
 from acquisition.run_rules import play_rules
 from acquisition.run_store import FrameShape, RunStore
@@ -65,25 +64,6 @@ class RunResult:
 
 
 @dataclass(frozen=True)
-class Observer:
-    """Who watches a run: called with every accepted block and event, and with every live image (in its thread).
-
-    confirm: asked before the first light on real devices, with the number of exposures to come; without it, or where
-    it says False, there is no light and no run.
-    """
-
-    on_plan: Callable[[SensingPlan], None] | None = None
-    on_block: Callable[[Readings], None] | None = None
-    on_image: Callable[[LiveImage], None] | None = None
-    on_event: Callable[[Event], None] | None = None
-    confirm: Callable[[int], bool] | None = None
-
-
-class NotConfirmedError(RuntimeError):
-    """Nobody said yes to the first light on real devices."""
-
-
-@dataclass(frozen=True)
 class _Played:
     """What was read and seen until the last block."""
 
@@ -109,7 +89,7 @@ def acquire(config: AcquisitionConfig, *, overwrite: bool = False, observer: Obs
     check_light(plan)
     check_output(config, plan, overwrite=overwrite)
     with orderly_interrupts(), Ending() as ending:
-        run = _RunInProgress(observer)
+        run = RunInProgress(observer)
         ending.push(run.end)
         with connected_devices(config, sample) as devices:
             readout = check_bench(config, plan, devices)
@@ -119,13 +99,13 @@ def acquire(config: AcquisitionConfig, *, overwrite: bool = False, observer: Obs
             check_light(plan)
             frames = _kept_frames(config, info)
             check_room(config, plan, 0 if frames is None else frames.n_bytes)
-            if observer.on_plan is not None:
-                observer.on_plan(plan)
+            if observer.on_schedule is not None:
+                observer.on_schedule(plan.schedule)
             controller = Controller(devices, _renderer(config), play_rules(config), run.journal)
             run.controller = controller
             dark = controller.measure_dark_level(config.blocks.dark_exposures)
             _must_stay_within_dose(config, controller.accepted_timing, 0, plan.schedule.n_exposures)
-            _confirm(config, plan.schedule.n_exposures, observer)
+            observer.confirm_light(config.simulated, plan.schedule.n_exposures)
             dark_under_light = devices.light_source.is_on()
             facts = {
                 **_facts_of(config),
@@ -168,17 +148,17 @@ def resume(path: Path, asked: AcquisitionConfig | None = None, *, observer: Obse
     """
     observer = Observer() if observer is None else observer
     with orderly_interrupts(), Ending() as ending:
-        run = _RunInProgress(observer)
+        run = RunInProgress(observer)
         ending.push(run.end)
         run.store = RunStore.reopen(path)
         resumption = Resumption.of(path, asked)
         config, sample, plan, first = resumption.config, resumption.sample, resumption.plan, resumption.first_block
         left = sum(block.n_exposures for block in plan.schedule.blocks[first:])
         _must_stay_within_dose(config, resumption.accepted_timing, resumption.lit_exposures, left)
-        if observer.on_plan is not None:
-            observer.on_plan(plan)
+        if observer.on_schedule is not None:
+            observer.on_schedule(plan.schedule)
         if not left:
-            run.begin_again(resumption)
+            _begin_again(run, resumption)
             evidence = resumption.collector(observer.on_block).snapshot()
             played = _Played(evidence, resumption.run.live_record, ())
             return _conclude(config, plan, played, sample, run)
@@ -193,8 +173,8 @@ def resume(path: Path, asked: AcquisitionConfig | None = None, *, observer: Obse
                 elapsed_us=0.0 if config.simulated else resumption.elapsed_us,
                 lit_exposures=resumption.lit_exposures,
             )
-            _confirm(config, left, observer)
-            run.begin_again(resumption)
+            observer.confirm_light(config.simulated, left)
+            _begin_again(run, resumption)
             collector = resumption.collector(observer.on_block)
             continuation = Continuation(
                 first, lambda: devices.restore_bench(resumption.bench_state), resumption.check_timing
@@ -204,70 +184,18 @@ def resume(path: Path, asked: AcquisitionConfig | None = None, *, observer: Obse
         return _conclude(config, plan, played, sample, run)
 
 
-class _RunInProgress:
-    """What a run has to close, and to mark, whatever ends it: its store and journal, as soon as they are there."""
-
-    def __init__(self, observer: Observer) -> None:
-        self.observer = observer
-        self.journal = Journal(observer.on_event)
-        self.store: RunStore | None = None
-        self.controller: Controller | None = None
-        self.is_begun = False
-        self._cause: str | None = None
-
-    def begin(self, kind: EventKind, text: str, **facts: Any) -> None:
-        """From now on there is something to mark and to tell of."""
-        assert self.store is not None
-        self.is_begun = True
-        self.journal.open(self.store.path)
-        self.journal.add(kind, text, **facts)
-
-    def begin_again(self, resumption: Resumption) -> None:
-        """The same for a run that is resumed."""
-        assert self.store is not None
-        first, n_blocks = resumption.first_block, len(resumption.plan.schedule.blocks)
-        text = f"from block {first} of {n_blocks}, after it {resumption.ended}"
-        self.begin(EventKind.RESUMED, text, first_block=first)
-        self.store.annotate(
-            state=RunState.RUNNING,
-            cause=None,
-            lit_exposures=resumption.lit_exposures,
-            resumed=[*resumption.run.facts.get("resumed", []), _now()],
-        )
-
-    @contextmanager
-    def marked(self) -> Iterator[None]:
-        """Mark the run with how it ended, where it does not finish, while its devices are still held."""
-        try:
-            yield
-        except BaseException as error:
-            self._mark(error)
-            raise
-
-    def end(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
-        """Mark the run, where it began and did not finish, with what went wrong since; let go of store and journal."""
-        with ExitStack() as ending:
-            ending.callback(self.journal.close)
-            if self.store is not None:
-                ending.callback(self.store.close)
-            if error is not None:
-                self._mark(error)
-
-    def _mark(self, error: BaseException) -> None:
-        cause = "\n".join([f"{type(error).__name__}: {error}".rstrip(": "), *getattr(error, "__notes__", ())])
-        if self.store is None or not self.is_begun or cause == self._cause:
-            return
-        self._cause = cause
-        # What could not be put to rest is a failure, whoever asked for the end.
-        stopped = isinstance(error, KeyboardInterrupt) and not hasattr(error, "__notes__")
-        state, kind = (RunState.STOPPED, EventKind.STOPPED) if stopped else (RunState.FAILED, EventKind.FAILED)
-        lit = {} if self.controller is None else {"lit_exposures": self.controller.lit_exposures}
-        try:
-            self.store.annotate(state=state, ended=_now(), cause=cause, **lit)
-            self.journal.add(kind, cause)
-        except OSError as unmarked:
-            error.add_note(f"the run could not be marked as {state}: {unmarked}")
-            self._cause = "\n".join([cause, error.__notes__[-1]])
+def _begin_again(run: RunInProgress, resumption: Resumption) -> None:
+    """Tell of a run that is resumed, and mark it as running."""
+    assert run.store is not None
+    first, n_blocks = resumption.first_block, len(resumption.plan.schedule.blocks)
+    text = f"from block {first} of {n_blocks}, after it {resumption.ended}"
+    run.begin(EventKind.RESUMED, text, first_block=first)
+    run.store.annotate(
+        state=RunState.RUNNING,
+        cause=None,
+        lit_exposures=resumption.lit_exposures,
+        resumed=[*resumption.run.facts.get("resumed", []), now()],
+    )
 
 
 def _play(
@@ -275,7 +203,7 @@ def _play(
     plan: SensingPlan,
     devices: ConnectedDevices,
     collector: EvidenceCollector,
-    run: _RunInProgress,
+    run: RunInProgress,
     continuation: Continuation | None = None,
 ) -> _Played:
     assert run.store is not None
@@ -311,7 +239,7 @@ def _conclude(
     plan: SensingPlan,
     played: _Played,
     sample: NDArray[np.float64] | None,
-    run: _RunInProgress,
+    run: RunInProgress,
 ) -> RunResult:
     """The image, and all that can be said only at the end; the light is off and the devices are free."""
     assert run.store is not None
@@ -335,7 +263,7 @@ def _conclude(
         state=RunState.FINISHED,
         repeated_blocks=dict(repeated),
         residual_risk_bound=_residual_risk_bound(config, plan, repeated + given_up),
-        ended=_now(),
+        ended=now(),
         warnings=warnings,
         reference_total=evidence.reference_total,
         dark_level=evidence.dark_level,
@@ -412,15 +340,6 @@ def _must_stay_within_dose(config: AcquisitionConfig, accepted: Timing | None, l
         )
 
 
-def _confirm(config: AcquisitionConfig, n_exposures: int, observer: Observer) -> None:
-    """Ask before the first light on real devices; nobody there to be asked is a no."""
-    if config.simulated or (observer.confirm is not None and observer.confirm(n_exposures)):
-        return
-    raise NotConfirmedError(
-        "the first light on real devices was not confirmed: nothing was lit, and everything is as it was"
-    )
-
-
 def _summary(config: AcquisitionConfig, plan: SensingPlan) -> str:
     sensing, schedule = config.sensing, plan.schedule
     return (
@@ -433,7 +352,7 @@ def _facts_of(config: AcquisitionConfig) -> dict[str, Any]:
     return {
         "state": RunState.RUNNING,
         "simulated": config.simulated,
-        "started": _now(),
+        "started": now(),
         "config": on_record(config),
         "versions": {name: version(name) for name in VERSIONS_ON_RECORD} | {"python": platform.python_version()},
     }
@@ -451,7 +370,3 @@ def _on_record(devices: ConnectedDevices, controller: Controller) -> dict[str, A
 def _patience_s(config: AcquisitionConfig) -> float | None:
     """How long the light path may wait for the disk: not at all on real light, for ever on simulated light."""
     return None if config.simulated and config.bench.pace < 1 else 0.0
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -10,7 +10,7 @@ from time import perf_counter
 
 from acquisition.acquisition_file import example_dry_run, load_acquisition
 from acquisition.config import AcquisitionConfig
-from acquisition.sensing_plan import SensingPlan
+from acquisition.schedule import Schedule
 from benchmarks.row import Row
 
 WANTED_BYTES = 1.5e9
@@ -42,16 +42,17 @@ def large_dry_run(run: Path) -> AcquisitionConfig:
 
 
 def _run(run: Path) -> tuple[int, float, int]:
-    from acquisition.run import Observer, acquire
+    from acquisition.observer import Observer
+    from acquisition.run import acquire
 
     exposures = 0
     started = perf_counter()
 
-    def count(plan: SensingPlan) -> None:
+    def count(schedule: Schedule) -> None:
         nonlocal exposures
-        exposures = plan.schedule.n_exposures
+        exposures = schedule.n_exposures
 
-    acquire(large_dry_run(run), observer=Observer(on_plan=count))
+    acquire(large_dry_run(run), observer=Observer(on_schedule=count))
     return _peak_bytes(), perf_counter() - started, exposures
 
 

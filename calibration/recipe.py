@@ -34,7 +34,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if len(self.pairs) == 0 or self.pairs.min() < 1 or len(self.plus_first) != len(self.pairs):
-            raise ValueError(f"found {len(self.pairs)} pairs and {len(self.plus_first)} orders; expected one order each")
+            raise ValueError(f"found {len(self.pairs)} pairs and {len(self.plus_first)} orders; expected one a pair")
         if self.passes < 1 or self.section_pairs < 1 or len(self.rests_s) != self.passes:
             raise ValueError(f"found {self.passes} passes and {len(self.rests_s)} rests; expected one rest a pass")
 

@@ -26,10 +26,11 @@ from acquisition.connect import connected_devices, sample_on_stage
 from acquisition.connected_devices import ConnectedDevices
 from acquisition.controller import PlayRules, RunTimeouts
 from acquisition.events import Event, EventKind
+from acquisition.observer import Observer
 from acquisition.readings import Readings
-from acquisition.run import Observer
 from acquisition.run_layout import RunState
 from acquisition.run_rules import play_rules
+from acquisition.schedule import Schedule
 from acquisition.sensing_plan import SensingPlan, plan_sensing
 from acquisition.simulated_bench import StandIns
 from acquisition.stored_run import StoredRun
@@ -106,7 +107,7 @@ class Watch:
 
     def __init__(self, prepare: Callable[[StandIns], None] | None = None) -> None:
         self.benches: list[StandIns] = []
-        self.plan: SensingPlan | None = None
+        self.schedule: Schedule | None = None
         self.sightings: list[Sighting] = []
         self.events: list[Event] = []
         self.free_pictures: int | None = None
@@ -121,7 +122,7 @@ class Watch:
 
     @property
     def observer(self) -> Observer:
-        return Observer(on_plan=self.note_plan, on_block=self.look, on_event=self.note_event)
+        return Observer(on_schedule=self.note_schedule, on_block=self.look, on_event=self.note_event)
 
     @property
     def misfiled(self) -> list[Sighting]:
@@ -154,8 +155,8 @@ class Watch:
                 with suppress(AlpCallError):
                     self.free_pictures = devices.projector.info.free_pictures
 
-    def note_plan(self, plan: SensingPlan) -> None:
-        self.plan = plan
+    def note_schedule(self, schedule: Schedule) -> None:
+        self.schedule = schedule
 
     def note_event(self, event: Event) -> None:
         self.events.append(event)
@@ -168,8 +169,8 @@ class Watch:
             self._let_happen(0)
 
     def look(self, readings: Readings) -> None:
-        assert self.plan is not None
-        block = self.plan.schedule.blocks[readings.block_number]
+        assert self.schedule is not None
+        block = self.schedule.blocks[readings.block_number]
         if not self._reads_stored_blocks:
             self.sightings.append(sighted(block, self.bench))
         self._let_happen(readings.block_number + 1)

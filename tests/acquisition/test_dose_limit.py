@@ -16,9 +16,10 @@ from acquisition.acquisition_file import dump_acquisition
 from acquisition.config import AcquisitionConfig
 from acquisition.connect import sample_on_stage
 from acquisition.controller import DoseLimitError
+from acquisition.observer import Observer
 from acquisition.problems import AcquisitionFileError
 from acquisition.resumption import Resumption
-from acquisition.run import Observer, acquire, resume
+from acquisition.run import acquire, resume
 from acquisition.run_layout import RunState
 from acquisition.sensing_plan import plan_sensing
 from acquisition.simulated_bench import StandIns

@@ -21,8 +21,9 @@ from acquisition import cli, integrity
 from acquisition import run as run_module
 from acquisition.config import AcquisitionConfig
 from acquisition.events import Event, EventKind
+from acquisition.observer import Observer
 from acquisition.readings import Readings
-from acquisition.run import Observer, acquire
+from acquisition.run import acquire
 from acquisition.run_layout import DiskFullError, RunState
 from acquisition.run_store import RunStore
 from acquisition.simulated_bench import StandIns

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from acquisition.config import AcquisitionConfig
 from acquisition.device_sections import Devices
+from acquisition.observer import Observer
 from acquisition.readings import Readings
-from acquisition.run import Observer, acquire, resume
+from acquisition.run import acquire, resume
 from acquisition.run_layout import RunState
 from acquisition.sensing_plan import plan_sensing
 from acquisition.simulated_bench import simulated_sample

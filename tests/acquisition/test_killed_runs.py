@@ -15,9 +15,10 @@ import tifffile
 from acquisition import run as run_module
 from acquisition.config import AcquisitionConfig
 from acquisition.events import Event, EventKind
+from acquisition.observer import Observer
 from acquisition.readings import Readings
 from acquisition.resumption import NothingToResumeError
-from acquisition.run import Observer, acquire, resume
+from acquisition.run import acquire, resume
 from acquisition.run_layout import RunState
 from acquisition.stored_run import StoredRun
 from tests.acquisition.bench_record import planned, statistics

@@ -22,7 +22,8 @@ from skimage.io import imread
 from acquisition.config import AcquisitionConfig
 from acquisition.controller import SurplusFramesError
 from acquisition.events import EventKind, read_events
-from acquisition.run import NotConfirmedError, Observer, RunResult, acquire
+from acquisition.observer import NotConfirmedError, Observer
+from acquisition.run import RunResult, acquire
 from acquisition.stored_run import StoredRun
 from devices.alp_library import open_alp
 from devices.errors import DeviceNotFoundError, DeviceSilentError, LibraryMissingError

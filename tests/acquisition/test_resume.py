@@ -18,9 +18,10 @@ from acquisition import run as run_module
 from acquisition.config import AcquisitionConfig
 from acquisition.connect import sample_on_stage
 from acquisition.events import Event, EventKind, read_events
+from acquisition.observer import Observer
 from acquisition.readings import Readings
 from acquisition.resumption import DifferentRunError, NothingToResumeError
-from acquisition.run import Observer, acquire, resume
+from acquisition.run import acquire, resume
 from acquisition.run_layout import COMMIT_FIELDS, NotARunError, RunState
 from acquisition.run_lock import RunInUseError
 from acquisition.run_store import RunStore

@@ -24,9 +24,10 @@ from acquisition.bench_check import DeviceMismatchError
 from acquisition.config import AcquisitionConfig
 from acquisition.evidence import NoEvidenceError
 from acquisition.integrity import AlignmentError, GuardsTooDimError
+from acquisition.observer import Observer
 from acquisition.plan import run_bytes
 from acquisition.readings import Readings
-from acquisition.run import Observer, acquire
+from acquisition.run import acquire
 from acquisition.run_layout import DiskFullError, OutputExistsError, RunState
 from acquisition.run_store import RunStore
 from acquisition.sensing_plan import plan_sensing

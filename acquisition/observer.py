@@ -1,0 +1,38 @@
+"""Who watches a run, and who is asked before the first light."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from acquisition.events import Event
+from acquisition.live import LiveImage
+from acquisition.readings import Readings
+from acquisition.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Called with what will be played, every accepted block and event, and every live image (in its thread).
+
+    confirm: asked before the first light on real devices, with the number of exposures to come; without it, or where
+    it says False, there is no light and no run.
+    """
+
+    on_schedule: Callable[[Schedule], None] | None = None
+    on_block: Callable[[Readings], None] | None = None
+    on_image: Callable[[LiveImage], None] | None = None
+    on_event: Callable[[Event], None] | None = None
+    confirm: Callable[[int], bool] | None = None
+
+    def confirm_light(self, simulated: bool, n_exposures: int) -> None:
+        """Ask before the first light on real devices; nobody there to be asked is a no. Raises NotConfirmedError."""
+        if simulated or (self.confirm is not None and self.confirm(n_exposures)):
+            return
+        raise NotConfirmedError(
+            "the first light on real devices was not confirmed: nothing was lit, and everything is as it was"
+        )
+
+
+class NotConfirmedError(RuntimeError):
+    """Nobody said yes to the first light on real devices."""
