@@ -86,7 +86,7 @@ class Block:
 
     Pictures first_picture..last_picture of its bank, inclusive: the sections first_section..end_section - 1 with a
     guard before each and one after the last; all of it ``rounds`` times without a gap. ``pass_number`` counts from 1;
-    with several rounds it is the first pass of them.
+    with several rounds it is the first pass of them. ``rest_s``: how long the light is off before it, s.
     """
 
     number: int
@@ -95,6 +95,7 @@ class Block:
     first_section: int
     end_section: int
     rounds: int = 1
+    rest_s: float = 0.0
 
     @property
     def n_pairs(self) -> int:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from acquisition.config import AcquisitionConfig
 from acquisition.connected_devices import ConnectedDevices
 from acquisition.events import EventKind, Journal
+from acquisition.registration_check import check_registration
+from acquisition.schedule import Schedule
 from acquisition.sensing_plan import SensingPlan, plan_sensing
 from acquisition.timing_contract import (
     ImpossibleTimingError,
@@ -26,15 +28,16 @@ class DeviceMismatchError(ValueError):
     """The connected device is not the one the acquisition file describes."""
 
 
-def check_bench(config: AcquisitionConfig, plan: SensingPlan, devices: ConnectedDevices) -> Readout:
-    """Hold the connected devices against the plan; the camera's readout time and where it is known from.
+def check_bench(config: AcquisitionConfig, schedule: Schedule, devices: ConnectedDevices) -> Readout:
+    """Hold the connected devices against the schedule; the camera's readout time and where it is known from.
 
-    Raises DeviceMismatchError, ImpossibleTimingError, CalibrationFileError.
+    Raises DeviceMismatchError, ImpossibleTimingError, CalibrationFileError, CalibrationMismatchError.
     """
-    banks = [bank.n_pictures for bank in plan.schedule.banks]
+    banks = [bank.n_pictures for bank in schedule.banks]
     together = max((here + after for here, after in pairwise(banks)), default=banks[0])
     check_projector(devices.projector.info, config.dmd_type, max(together, config.blocks.dark_exposures))
     camera = devices.detector.info
+    check_registration(config, camera)
     readout = find_readout(config.devices.detector, camera.readout_us, camera.name)
     problems = list(cycle_problems(config.timing, readout))
     if problems:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acquisition.bench_check import check_bench, shortened_plan
+from acquisition.calibration_identity import check_noise_calibration
 from acquisition.config import AcquisitionConfig
 from acquisition.connect import connected_devices, sample_on_stage
 from acquisition.connected_devices import ConnectedDevices
@@ -84,9 +85,12 @@ def _devices(
     )
     status = ", ".join(f"{name} {value}" for name, value in devices.light_source.status().items())
     yield Finding("light source", f"{light.name}: {status}")
-    readout = check_bench(config, plan, devices)
+    readout = check_bench(config, plan.schedule, devices)
     known = Verdict.WARNING if readout.source.startswith("not stated") else Verdict.OK
     yield Finding("timing", f"camera readout {readout.readout_us:g} µs ({readout.source}) fits", known)
+    if config.noise.calibration is not None:
+        stands = f"{config.noise.calibration} was made with this detector as it is set"
+        yield _tried("noise calibration", lambda: check_noise_calibration(config, detector), stands)
     yield from _buffer(config, sample, plan, detector.buffer_frames)
     rules = play_rules(config)
     silence = _silence(config, rules.camera_exposure_us, devices)

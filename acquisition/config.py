@@ -7,10 +7,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from acquisition.bucket_region import bucket_region, bucket_region_problems
 from acquisition.device_sections import Devices
 from acquisition.problems import InconsistentFileError, Problem
 from acquisition.section import Section, quantity
 from acquisition.timing_contract import timing_problems
+from calibration.calibration_file import CalibrationFileError
+from calibration.noise_file import read_noise_calibration
 from devices.dmd_types import DMD_TYPES, DmdType
 
 SMALLEST_GENERATED_SIDE = 8
@@ -195,10 +198,36 @@ class Blocks(Section):
 
 
 class Noise(Section):
-    """The detector's noise model, from a calibration: y = a·Poisson(light/a) + N(0, b)."""
+    """The detector's noise model: y = a·Poisson(light/a) + N(0, b), stated or from a calibration."""
 
-    gain: float = quantity("a: detector units per photo-electron", "detector units", gt=0)
-    variance: float = quantity("b: signal-independent variance of one exposure", "detector units²", ge=0)
+    gain: float = quantity(
+        "a: detector units per photo-electron; with a calibration: what it says", "detector units", gt=0
+    )
+    variance: float = quantity(
+        "b: signal-independent variance of one exposure; with a calibration: what it says", "detector units²", ge=0
+    )
+    calibration: Path | None = quantity(
+        "JSON file that `hadascope calibrate noise` wrote for this camera, instead of gain and variance", "path", None
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _calibrated(cls, stated: Any) -> Any:
+        if not isinstance(stated, dict) or stated.get("calibration") is None:
+            return stated
+        try:
+            calibration = read_noise_calibration(Path(stated["calibration"]))
+        except (CalibrationFileError, TypeError) as error:
+            found = Problem("noise.calibration", str(error), "a usable calibration of this camera's noise")
+            raise InconsistentFileError([found]) from error
+        measured = {"gain": calibration.noise.gain, "variance": calibration.noise.variance}
+        for name, value in measured.items():
+            if name in stated and stated[name] != value:
+                found = Problem(
+                    f"noise.{name}", f"{stated[name]} beside a calibration that says {value:g}", "one of them"
+                )
+                raise InconsistentFileError([found])
+        return {**stated, **measured}
 
 
 class Bench(Section):
@@ -215,7 +244,21 @@ class Bench(Section):
         "True gain a of the simulated detector; none: the noise model's", "detector units", None, gt=0
     )
     variance: float | None = quantity("True variance b; none: the noise model's", "detector units²", None, ge=0)
-    shot_noise: bool = quantity("Draw shot noise and read noise", "yes/no", True)
+    saturation: int | None = quantity(
+        "Pixel value at which the simulated sensor saturates; none: what its bytes hold", "detector units", None, ge=1
+    )
+    source_noise: float = quantity(
+        "Relative standard deviation of the light from exposure to exposure", "1", 0.0, ge=0, le=1
+    )
+    lamp_drift: float = quantity("Relative amplitude of a sine in the lamp's light", "1", 0.0, ge=0, le=1)
+    lamp_drift_period_s: float = quantity(
+        "Period of that sine: seconds to hours for drift, 0.01 for ripple from the mains", "s", 60.0, gt=0
+    )
+    lamp_fading_per_s: float = quantity("Rate at which the lamp's light declines with time", "1/s", 0.0, ge=0)
+    dmd_contrast: float | None = quantity(
+        "Light of a mirror that is on over that of one that is off; none: an off mirror sends nothing", "1", None, gt=1
+    )
+    shot_noise: bool = quantity("Draw source noise, shot noise and read noise", "yes/no", True)
     seed: int = quantity("Seed of the bench's noise", "1", 0, ge=0, lt=2**63)
     pace: float = quantity(
         "Wall time per simulated time: 1 is real time, 0 is as fast as the computer can", "1", 0.0, ge=0
@@ -322,6 +365,7 @@ class AcquisitionConfig(Section):
             *_region_problems(self),
             *_timing_problems(self),
             *_device_problems(self),
+            *bucket_region_problems(self),
             *_dose_problems(self),
             *_sample_problems(self),
             *_output_problems(self),
@@ -336,8 +380,17 @@ class AcquisitionConfig(Section):
 
 
 def on_record(config: AcquisitionConfig) -> dict[str, Any]:
-    """The configuration as JSON-able facts, its paths absolute, so that it holds from any folder."""
-    return {name: _absolute(value) for name, value in config.model_dump().items()}
+    """The configuration as JSON-able facts, its paths absolute, so that it holds from any folder.
+
+    Of a calibrated noise model a and b are kept, and of a registration the region it gives, and not the files' paths:
+    what is on record does not change with them.
+    """
+    facts = {name: _absolute(value) for name, value in config.model_dump().items()}
+    facts["noise"]["calibration"] = None
+    region = bucket_region(config)
+    facts["devices"]["detector"]["region"] = None if region is None else region.model_dump()
+    facts["devices"]["detector"]["registration"] = None
+    return facts
 
 
 def _absolute(value: Any) -> Any:

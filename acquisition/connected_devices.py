@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -25,8 +26,9 @@ class ConnectedDevices:
     """Projector, detector, light source.
 
     clock_us: µs, the host's, or the bench's where that is simulated; bench_state: what a simulated bench's later
-    readings depend on, empty on a real one; restore_bench: go on from such a state; core: the Micro-Manager core, for
-    listing its devices; stand_ins: what a simulated bench is made of, None on a real one.
+    readings depend on, empty on a real one; restore_bench: go on from such a state; wait: let so many seconds pass, of
+    the bench's time where that is simulated; core: the Micro-Manager core, for listing its devices; stand_ins: what a
+    simulated bench is made of, None on a real one.
     """
 
     projector: Projector
@@ -35,6 +37,7 @@ class ConnectedDevices:
     clock_us: Callable[[], float]
     bench_state: Callable[[], tuple[float, ...]] = _no_state
     restore_bench: Callable[[tuple[float, ...]], None] = _nothing_to_restore
+    wait: Callable[[float], None] = time.sleep
     core: Any = None
     stand_ins: Any = None
 

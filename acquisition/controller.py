@@ -223,6 +223,9 @@ class Controller:
 
     def _play_block(self, loaded: int, block: Block, prove: Callable[[Block, Readings], None]) -> Readings:
         """The readings of a block, proven; played again where that may help."""
+        if block.rest_s:
+            self._switch_off()
+            self._devices.wait(block.rest_s)
         for attempt in range(1, self._rules.most_repeats + 2):
             self._keep_to_dose(block)
             try:

@@ -23,6 +23,7 @@ from scipy.special import ndtr, ndtri
 from acquisition.bank import GUARD_BRIGHT, Block, guard_bright
 from acquisition.readings import Readings
 from acquisition.schedule import Schedule
+from calibration.verdict import ConstantReadingsError, NoSignalError, NotCalibratableError, SaturatedThroughoutError
 from models.noise import NoiseModel
 
 FALSE_ALARMS_PER_BLOCK = 1e-6
@@ -35,6 +36,10 @@ _FAR_FALSE_ALARMS_PER_BLOCK = 1e-7
 
 # How far the light of pairs spreads around T/2, as a share of T. It decides only how much weight they get.
 _PAIR_SPREAD = 0.25
+
+# So many standard deviations mean certainty where the noise is not known; and of normal noise, per median deviation.
+_SURE_DEVIATIONS = 6.0
+_NORMAL_PER_MAD = 1.4826
 
 # What is displayed, and its light as a share of T.
 _DARK, _BRIGHT, _PAIR = 0, 1, 2
@@ -96,6 +101,36 @@ def prove_alignment(block: Block, readings: Readings, noise: NoiseModel, dark_le
             f"{''.join('B' if bright else 'D' for bright in GUARD_BRIGHT)}; a trigger was lost, doubled or late. "
             "Nothing was recorded from this block: check the trigger cable and the trigger mode, or lengthen the "
             "picture time" + _saturation_remark(readings)
+        )
+
+
+def prove_guard_code(block: Block, readings: Readings) -> None:
+    """Raise unless every guard reads its code, where the noise is not known yet.
+
+    Each place must lie on its own side of the middle between the block's bright and dark level, which both must be six
+    standard deviations away from it: at most 10⁻⁹ false alarms an exposure for normal noise. A shift by one or two
+    exposures puts two places on the wrong side. Raises AlignmentError, GuardsTooDimError, and where bright and dark
+    pictures read the same NoSignalError or ConstantReadingsError.
+    """
+    bright, dark = float(np.median(readings.bright)), float(np.median(readings.dark))
+    spread = max(_spread(readings.bright), _spread(readings.dark))
+    if bright - dark <= _SURE_DEVIATIONS * spread / readings.bright.size**0.5:
+        raise _no_signal(block, readings, bright, dark)
+    if (bright - dark) / 2 <= _SURE_DEVIATIONS * spread:
+        raise GuardsTooDimError(
+            f"block {block.number}: bright pictures read {bright:.5g} and dark ones {dark:.5g} detector units, give or "
+            f"take {spread:.3g}: too close to tell lost triggers by. Raise the light or the illumination time"
+        )
+    expected = guard_bright(readings.guards.shape[1])
+    wrong = np.flatnonzero(((readings.guards > (bright + dark) / 2) != expected).any(axis=1))
+    if len(wrong):
+        guard = int(wrong[0])
+        raise AlignmentError(
+            f"block {block.number}: guard {guard} of {block.n_guards} reads "
+            f"{np.array2string(readings.guards[guard], precision=0)}, expected {bright:.4g} where bright and "
+            f"{dark:.4g} where dark in order {''.join('B' if each else 'D' for each in expected)}; a trigger was lost, "
+            "doubled or late. Nothing was recorded from this block: check the trigger cable and the trigger mode, or "
+            "lengthen the picture time" + _saturation_remark(readings)
         )
 
 
@@ -282,6 +317,29 @@ class _GuardTest:
         variance += (weights**2 * ~dark).sum(axis=1) * self._variance[_BRIGHT]
         variance += (weights * middles).sum(axis=1) ** 2 * self._mean_pair_sum_variance
         return np.asarray(variance)
+
+
+def _spread(readings: NDArray[np.float64]) -> float:
+    """Standard deviation of readings [n, m], a few odd ones not counted."""
+    return _NORMAL_PER_MAD * float(np.median(np.abs(readings - np.median(readings))))
+
+
+def _no_signal(block: Block, readings: Readings, bright: float, dark: float) -> NotCalibratableError:
+    found = f"block {block.number}: bright pictures read {bright:.5g} and dark ones {dark:.5g} detector units"
+    if readings.saturated == block.n_exposures:
+        return SaturatedThroughoutError(
+            f"{found}, and every exposure saturated the detector, those of dark pictures too: lower the detector's "
+            "offset or the light that does not come from the mirrors"
+        )
+    if np.ptp(readings.guards) == 0 and np.ptp(readings.plus) == 0 and np.ptp(readings.minus) == 0:
+        return ConstantReadingsError(
+            f"{found}, and no reading differs from another one: is the camera's cap on, the region of its frame the "
+            "right one, and is it really exposing?"
+        )
+    return NoSignalError(
+        f"{found}, which is the same within their noise: open the shutter, switch on the light, and see that it "
+        "reaches the detector by way of the mirrors"
+    )
 
 
 def _saturation_remark(readings: Readings) -> str:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from acquisition.bucket_region import bucket_region
 from acquisition.config import AcquisitionConfig
 from acquisition.integrity import unseen_share
 from acquisition.run_layout import BYTES_PER_PAIR
 from acquisition.run_time import RunTime, predict_run_time
+from acquisition.schedule import Schedule
 from acquisition.sensing_plan import SensingPlan, run_rates
 from acquisition.timing_contract import Readout, find_readout
 from models.wiener import forecast_mse
@@ -71,7 +73,7 @@ def summarize(config: AcquisitionConfig, plan: SensingPlan, sample: NDArray[np.f
         largest_bank_pictures=max(bank.n_pictures for bank in schedule.banks),
         memory_pictures=config.memory_pictures,
         guard_codes=schedule.banks[0].guard_codes,
-        disk_bytes=run_bytes(plan, planned_frame_bytes(config)),
+        disk_bytes=run_bytes(schedule, planned_frame_bytes(config)),
         dose_mj=dose_mj(config, exposures),
         forecast_psnr=_forecast_psnr(config, plan, sample),
         false_alarms=plan.expected_false_alarms,
@@ -87,7 +89,7 @@ def planned_frame_bytes(config: AcquisitionConfig) -> int:
     detector = config.devices.detector
     if not detector.keep_frames:
         return 0
-    kept = detector.region or detector.camera_roi
+    kept = bucket_region(config) or detector.camera_roi
     if detector.kind == "simulated":
         pixels = detector.width_px * detector.height_px if kept is None else kept.width * kept.height
         return pixels * detector.bytes_per_px
@@ -108,12 +110,11 @@ def lit_exposures_within(config: AcquisitionConfig, illumination_time_us: float)
     return math.floor(limit / (illumination_time_us * 1e-6 * power_mw) * (1 + 1e-12))
 
 
-def run_bytes(plan: SensingPlan, frame_bytes: int = 0) -> int:
+def run_bytes(schedule: Schedule, frame_bytes: int = 0) -> int:
     """Bytes a run takes on a disk at most: whole chunks in files and folders of their own, and what ends the run.
 
     frame_bytes: of one frame, where frames are kept.
     """
-    schedule = plan.schedule
     data = schedule.longest_block_pairs * BYTES_PER_PAIR + schedule.most_block_guards * schedule.guard_pictures * 8
     data += schedule.longest_block_exposures * frame_bytes
     per_block = data + ARRAYS_PER_BLOCK * 3 * DISK_UNIT_BYTES  # a folder, sometimes two, and an unfilled unit each
@@ -129,7 +130,8 @@ def _brightest_reading(config: AcquisitionConfig, plan: SensingPlan) -> float | 
     if detector.kind == "simulated":
         pixels = detector.width_px * detector.height_px
     else:
-        pixels = 0 if detector.region is None else detector.region.width * detector.region.height
+        region = bucket_region(config)
+        pixels = 0 if region is None else region.width * region.height
     return plan.expected_total + plan.expected_background + detector.offset_per_px * pixels
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import errno
 import shutil
+from collections.abc import Sequence
+from pathlib import Path
 
 from acquisition.config import AcquisitionConfig
+from acquisition.controller import DoseLimitError
 from acquisition.integrity import FALSE_ALARMS_PER_BLOCK, GuardsTooDimError
-from acquisition.plan import dose_mj, planned_frame_bytes, run_bytes
+from acquisition.plan import dose_mj, lit_exposures_within, planned_frame_bytes, run_bytes
 from acquisition.problems import AcquisitionFileError, Problem
 from acquisition.run_layout import DiskFullError, existing_output
 from acquisition.run_store import check_replaceable
+from acquisition.schedule import Schedule
 from acquisition.sensing_plan import SensingPlan
+from devices.projector import Timing
 
 
 def check_output(config: AcquisitionConfig, plan: SensingPlan, *, overwrite: bool, make_folders: bool = True) -> None:
@@ -21,23 +26,31 @@ def check_output(config: AcquisitionConfig, plan: SensingPlan, *, overwrite: boo
     and OSError where a folder cannot be made.
     """
     run, picture = config.output.run, config.output.picture_path
-    if picture.exists() and not overwrite:
-        raise existing_output(picture, "the picture")
+    check_writable(run, (picture,), overwrite=overwrite, make_folders=make_folders)
+    check_room(run, plan.schedule, planned_frame_bytes(config))
+
+
+def check_writable(run: Path, files: Sequence[Path], *, overwrite: bool, make_folders: bool = True) -> None:
+    """See that nothing stands where a run and the files beside it go, or what may be overwritten; make their folders.
+
+    Raises OutputExistsError, NotARunError, and OSError where a folder cannot be made.
+    """
+    for file in files:
+        if file.exists() and not overwrite:
+            raise existing_output(file, "the picture" if file.suffix == ".png" else "the file")
     check_replaceable(run, overwrite=overwrite)
-    for folder in (run.absolute().parent, picture.absolute().parent) if make_folders else ():
+    for folder in {path.absolute().parent for path in (run, *files)} if make_folders else ():
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             text = f"the output's folder cannot be made ({error.strerror})"
             raise OSError(error.errno, text, str(folder)) from error
-    check_room(config, plan, planned_frame_bytes(config))
 
 
-def check_room(config: AcquisitionConfig, plan: SensingPlan, frame_bytes: int) -> None:
+def check_room(run: Path, schedule: Schedule, frame_bytes: int) -> None:
     """Raise DiskFullError where the run does not fit on the disk; frame_bytes: of one frame, where frames are kept."""
-    run = config.output.run
     folder = next(each for each in run.absolute().parents if each.exists())
-    needed, free = run_bytes(plan, frame_bytes), shutil.disk_usage(folder).free
+    needed, free = run_bytes(schedule, frame_bytes), shutil.disk_usage(folder).free
     if free < needed:
         raise DiskFullError(
             errno.ENOSPC,
@@ -67,4 +80,15 @@ def check_light(plan: SensingPlan) -> None:
             f"a total light of {plan.expected_total:.4g} detector units per exposure is too dim to prove that readings "
             f"belong to their pictures: the guards of a block would raise {alarms:.1e} false alarms (at most "
             f"{FALSE_ALARMS_PER_BLOCK:.0e} allowed). Raise the light or the illumination time"
+        )
+
+
+def must_stay_within_dose(config: AcquisitionConfig, accepted: Timing | None, lit: int, left: int) -> None:
+    """Raise DoseLimitError where what is left to play would exceed the limit, at the timing that was accepted."""
+    assert accepted is not None
+    most = lit_exposures_within(config, accepted.illumination_time_us)
+    if most is not None and lit + left > most:
+        raise DoseLimitError(
+            f"sample.dose_limit_mj allows {most} exposures of {accepted.illumination_time_us} µs; the sample has had "
+            f"{lit} at most, and {left} are to come. There was no further light"
         )

@@ -64,6 +64,7 @@ class Resumption:
         Raises NotARunError, NothingToResumeError, DifferentRunError.
         """
         run = StoredRun(path)
+        run.must_hold("hadamard")
         if run.marked_state is RunState.FINISHED:
             raise NothingToResumeError(f"{path} has finished: there is nothing to resume")
         config = stored_config(run)

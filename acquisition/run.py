@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acquisition.bench_check import check_bench, shortened_plan
-from acquisition.config import AcquisitionConfig, on_record
+from acquisition.calibration_identity import calibration_on_record, check_noise_calibration
+from acquisition.config import AcquisitionConfig
 from acquisition.connect import connected_devices, sample_on_stage
 from acquisition.connected_devices import ConnectedDevices
-from acquisition.controller import Continuation, Controller, DoseLimitError, SurplusFramesError
+from acquisition.controller import Continuation, Controller, SurplusFramesError
 from acquisition.dmd_region import dmd_region
 from acquisition.events import EventKind, read_events
 from acquisition.evidence import Evidence, EvidenceCollector, detector_dark_level
@@ -26,24 +25,20 @@ from acquisition.interrupts import Ending, orderly_interrupts
 from acquisition.live import LivePipeline, warm_up
 from acquisition.observer import Observer
 from acquisition.picture import draw_result
-from acquisition.plan import lit_exposures_within
-from acquisition.preflight import check_dose, check_light, check_output, check_room
+from acquisition.preflight import check_dose, check_light, check_output, check_room, must_stay_within_dose
 from acquisition.readings import Readings
 from acquisition.reconstruction import Reconstruction, reconstruct
 from acquisition.resumption import Resumption, sample_digest
+from acquisition.run_facts import devices_on_record, facts_of_file, kept_frames
 from acquisition.run_in_progress import RunInProgress, now
 from acquisition.run_layout import RunState
-from acquisition.run_rules import play_rules
-from acquisition.run_store import FrameShape, RunStore
+from acquisition.run_rules import patience_s, play_rules
+from acquisition.run_store import RunStore
 from acquisition.sensing_plan import SensingPlan, plan_sensing
 from acquisition.store_writer import StoreWriter
-from devices.detector import DetectorInfo
 from devices.errors import DetectorTimeoutError
-from devices.projector import Timing
 from models.metrics import psnr
 from models.pictures import PictureRenderer
-
-VERSIONS_ON_RECORD = ("hadascope", "numpy", "torch", "zarr", "pydantic", "ALP4lib", "pycromanager", "scikit-image")
 
 
 @dataclass(frozen=True)
@@ -79,8 +74,8 @@ def acquire(config: AcquisitionConfig, *, overwrite: bool = False, observer: Obs
     or overwritten the devices have accepted the timing and measured the dark level. Whatever ends the run, the light
     goes off, the run is marked with its true state, and the devices are freed; every committed block stays readable.
     Ctrl-C and requests to terminate end it as KeyboardInterrupt. Raises AcquisitionFileError, SampleImageError,
-    GuardsTooDimError, OutputExistsError, NotARunError, RunInUseError, DiskFullError, NotConfirmedError, and what
-    devices raise.
+    GuardsTooDimError, OutputExistsError, NotARunError, RunInUseError, DiskFullError, CalibrationMismatchError,
+    NotConfirmedError, and what devices raise.
     """
     observer = Observer() if observer is None else observer
     sample = sample_on_stage(config)
@@ -92,24 +87,27 @@ def acquire(config: AcquisitionConfig, *, overwrite: bool = False, observer: Obs
         run = RunInProgress(observer)
         ending.push(run.end)
         with connected_devices(config, sample) as devices:
-            readout = check_bench(config, plan, devices)
+            readout = check_bench(config, plan.schedule, devices)
             info = devices.detector.info
+            check_noise_calibration(config, info)
             plan = shortened_plan(config, sample, plan, info.buffer_frames, run.journal)
             check_dose(config, plan)
             check_light(plan)
-            frames = _kept_frames(config, info)
-            check_room(config, plan, 0 if frames is None else frames.n_bytes)
+            frames = kept_frames(config, info)
+            check_room(config.output.run, plan.schedule, 0 if frames is None else frames.n_bytes)
             if observer.on_schedule is not None:
                 observer.on_schedule(plan.schedule)
             controller = Controller(devices, _renderer(config), play_rules(config), run.journal)
             run.controller = controller
             dark = controller.measure_dark_level(config.blocks.dark_exposures)
-            _must_stay_within_dose(config, controller.accepted_timing, 0, plan.schedule.n_exposures)
+            must_stay_within_dose(config, controller.accepted_timing, 0, plan.schedule.n_exposures)
             observer.confirm_light(config.simulated, plan.schedule.n_exposures)
             dark_under_light = devices.light_source.is_on()
             facts = {
-                **_facts_of(config),
-                **_on_record(devices, controller),
+                **facts_of_file(config),
+                "recipe": "hadamard",
+                "noise_calibration": calibration_on_record(config),
+                **devices_on_record(devices, controller),
                 "readout": asdict(readout),
                 "schedule": plan.schedule.digest,
                 "buffer_frames": info.buffer_frames,
@@ -120,10 +118,9 @@ def acquire(config: AcquisitionConfig, *, overwrite: bool = False, observer: Obs
             run.store = RunStore.create(
                 config.output.run,
                 plan.schedule,
-                plan.mask,
+                _described(plan),
                 facts,
                 dark=dark,
-                image_prior=plan.image_prior,
                 bench_fields=len(devices.bench_state()),
                 frames=frames,
                 overwrite=overwrite,
@@ -154,7 +151,7 @@ def resume(path: Path, asked: AcquisitionConfig | None = None, *, observer: Obse
         resumption = Resumption.of(path, asked)
         config, sample, plan, first = resumption.config, resumption.sample, resumption.plan, resumption.first_block
         left = sum(block.n_exposures for block in plan.schedule.blocks[first:])
-        _must_stay_within_dose(config, resumption.accepted_timing, resumption.lit_exposures, left)
+        must_stay_within_dose(config, resumption.accepted_timing, resumption.lit_exposures, left)
         if observer.on_schedule is not None:
             observer.on_schedule(plan.schedule)
         if not left:
@@ -163,7 +160,7 @@ def resume(path: Path, asked: AcquisitionConfig | None = None, *, observer: Obse
             played = _Played(evidence, resumption.run.live_record, ())
             return _conclude(config, plan, played, sample, run)
         with connected_devices(config, sample) as devices:
-            check_bench(config, plan, devices)
+            check_bench(config, plan.schedule, devices)
             resumption.check_devices(devices)
             run.controller = Controller(
                 devices,
@@ -211,7 +208,7 @@ def _play(
     observer, journal = run.observer, run.journal
     warm_up(config, plan.image_prior)
     with Ending() as ending:
-        writer = StoreWriter(run.store, patience_s=_patience_s(config))
+        writer = StoreWriter(run.store, patience_s=patience_s(config))
         ending.callback(writer.close)
         live = LivePipeline(collector, config, plan.image_prior, on_image=observer.on_image)
         ending.callback(live.close)
@@ -299,17 +296,6 @@ def _warnings(evidence: Evidence, live_failure: Exception | None, light_stays_on
         yield f"the live view ended early: {live_failure!r}"
 
 
-def _kept_frames(config: AcquisitionConfig, info: DetectorInfo) -> FrameShape | None:
-    """What is kept of every frame: the region that is summed."""
-    detector = config.devices.detector
-    if not detector.keep_frames:
-        return None
-    dtype = f"uint{8 * info.bytes_per_px}"
-    if detector.region is None:
-        return FrameShape(info.height_px, info.width_px, dtype)
-    return FrameShape(detector.region.height, detector.region.width, dtype)
-
-
 def _residual_risk_bound(config: AcquisitionConfig, plan: SensingPlan, failed: Counter[str]) -> float:
     """At most so many blocks of the run are to be expected to hold shifted readings that nothing could show.
 
@@ -329,17 +315,6 @@ def _renderer(config: AcquisitionConfig) -> Callable[..., NDArray[np.uint8]]:
     return PictureRenderer(dmd_region(config)).render
 
 
-def _must_stay_within_dose(config: AcquisitionConfig, accepted: Timing | None, lit: int, left: int) -> None:
-    """Raise DoseLimitError where what is left to play would exceed the limit, at the timing that was accepted."""
-    assert accepted is not None
-    most = lit_exposures_within(config, accepted.illumination_time_us)
-    if most is not None and lit + left > most:
-        raise DoseLimitError(
-            f"sample.dose_limit_mj allows {most} exposures of {accepted.illumination_time_us} µs; the sample has had "
-            f"{lit} at most, and {left} are to come. There was no further light"
-        )
-
-
 def _summary(config: AcquisitionConfig, plan: SensingPlan) -> str:
     sensing, schedule = config.sensing, plan.schedule
     return (
@@ -348,25 +323,8 @@ def _summary(config: AcquisitionConfig, plan: SensingPlan) -> str:
     )
 
 
-def _facts_of(config: AcquisitionConfig) -> dict[str, Any]:
-    return {
-        "state": RunState.RUNNING,
-        "simulated": config.simulated,
-        "started": now(),
-        "config": on_record(config),
-        "versions": {name: version(name) for name in VERSIONS_ON_RECORD} | {"python": platform.python_version()},
-    }
-
-
-def _on_record(devices: ConnectedDevices, controller: Controller) -> dict[str, Any]:
-    """What the devices say of themselves, and the timing they accepted."""
-    accepted = controller.accepted_timing
-    return {
-        "devices": devices.described(),
-        "accepted_timing": None if accepted is None else asdict(accepted),
-    }
-
-
-def _patience_s(config: AcquisitionConfig) -> float | None:
-    """How long the light path may wait for the disk: not at all on real light, for ever on simulated light."""
-    return None if config.simulated and config.bench.pace < 1 else 0.0
+def _described(plan: SensingPlan) -> dict[str, NDArray[Any]]:
+    """What M was drawn from; and the prior, where it came from images, so that they are not needed again."""
+    prior = plan.image_prior
+    prior_arrays = {} if prior is None else {"prior_mean": prior.mean, "prior_variance": prior.variance}
+    return {"mask": plan.mask, **prior_arrays}

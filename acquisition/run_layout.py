@@ -8,8 +8,11 @@ Layout (blocks × longest block, one chunk a block)::
     readings/frames                           [blocks, exposures, h, w]   where frames are kept
     readings/commits                          [blocks, 7]            written last: what is not committed does not count
     dark                                      [exposures]            readings with the light off
-    schedule/mask, repeats                    [N]
+    dark_after                                [exposures]            calibrations: the same, at the end
+    schedule/repeats                          [N]
+    schedule/mask                             [N]                    acquisitions: what M was drawn from
     schedule/prior_mean, prior_variance       [N]                    where the prior came from images
+    schedule/pairs, plus_first, rests_s       see calibration.recipe    calibrations
     statistics/count, mean, variance          [N]                    at the end of the run
     images/…                                  OME-Zarr 0.5           at the end of the run
     live                                      [refreshes, 4]         when each live image was made, and from how much
@@ -32,7 +35,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.errors import GroupNotFoundError
 
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 COMMIT_FIELDS = ("pairs", "guards", "pass", "start_us", "saturated", "lit_exposures", "checksum")
 LIVE_FIELDS = ("time_s", "pairs", "age_s", "forecast_mse")
 BYTES_PER_PAIR = 4 + 8 + 8 + 8

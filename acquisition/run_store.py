@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -28,7 +29,6 @@ from acquisition.run_layout import (
 )
 from acquisition.run_lock import in_use, is_in_use, lock_run, unlock_run
 from acquisition.schedule import Schedule
-from models.priors import Prior
 from models.statistics import CoefficientStatistics
 
 
@@ -63,20 +63,19 @@ class RunStore:
         cls,
         path: Path,
         schedule: Schedule,
-        mask: NDArray[np.float64],
+        described: Mapping[str, NDArray[Any]],
         attributes: dict[str, Any],
         *,
         dark: NDArray[np.float64] | None = None,
-        image_prior: Prior | None = None,
         bench_fields: int = 0,
         frames: FrameShape | None = None,
         overwrite: bool = False,
     ) -> Self:
         """Make an empty run of the schedule's shape; it appears at ``path`` when it is whole.
 
-        attributes: JSON-able facts of the run (configuration, devices, versions); dark: readings with the light off,
-        float64 [exposures]; image_prior: prior from images at unit total light, kept so that the run can be
-        reconstructed without them; bench_fields: numbers of a simulated bench's state; frames: where they are kept.
+        described: arrays that say where the schedule came from, by name; attributes: JSON-able facts of the run
+        (configuration, devices, versions); dark: readings with the light off, float64 [exposures]; bench_fields:
+        numbers of a simulated bench's state; frames: where they are kept.
         Raises OutputExistsError where the path exists and ``overwrite`` is not set, NotARunError where it should
         overwrite something that is no run, RunInUseError, and DiskFullError.
         """
@@ -90,13 +89,10 @@ class RunStore:
             )
             _create_readings(group.create_group("readings"), schedule, bench_fields, frames)
             group.create_group("schedule")
-            group.create_array("schedule/mask", data=mask)
-            group.create_array("schedule/repeats", data=schedule.repeats)
+            for name, array in {**described, "repeats": schedule.repeats}.items():
+                group.create_array(f"schedule/{name}", data=array)
             if dark is not None:
                 group.create_array("dark", data=dark)
-            if image_prior is not None:
-                group.create_array("schedule/prior_mean", data=image_prior.mean)
-                group.create_array("schedule/prior_variance", data=image_prior.variance)
             _put_in_place(unfinished, path)
             return cls(path, lock)
         except BaseException as error:
@@ -151,6 +147,10 @@ class RunStore:
         """Write when each live image was made, float64 [refreshes, 4] (LIVE_FIELDS). Raises DiskFullError."""
         self._create("live", record)
         array_of(self._group, "live").attrs["fields"] = list(LIVE_FIELDS)
+
+    def write_dark_after(self, dark: NDArray[np.float64]) -> None:
+        """Write readings with the light off, float64 [exposures], taken after all others. Raises DiskFullError."""
+        self._create("dark_after", dark)
 
     def annotate(self, **facts: Any) -> None:
         """Add JSON-able facts to the run's attributes. Raises DiskFullError."""

@@ -66,7 +66,7 @@ class Schedule:
                 digest.update(pictures.astype("<i8").tobytes())
         for block in self.blocks:
             played = (block.number, block.bank.number, block.first_picture, block.last_picture, block.rounds)
-            digest.update(np.array(played, dtype="<i8").tobytes())
+            digest.update(np.array([*played, round(block.rest_s * 1e6)], dtype="<i8").tobytes())
         return digest.hexdigest()
 
 

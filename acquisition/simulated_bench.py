@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from acquisition.bucket_region import bucket_region
 from acquisition.config import AcquisitionConfig
 from acquisition.connect import alp_settings, micromanager_detector
 from acquisition.connected_devices import ConnectedDevices
@@ -22,6 +25,7 @@ from sim_devices.micromanager_server import MicroManagerServer
 from sim_devices.obis_peer import ObisPeer
 from sim_devices.sample import fluorescent_cells, place_on_mirrors
 from sim_devices.sc10_peer import Sc10Peer
+from sim_devices.sensor_images import SensorImages, View
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ def connect_simulated(config: AcquisitionConfig, sample: NDArray[np.float64], st
         detector_config.bytes_per_px,
         arming_ms=detector_config.arming_ms,
         readout_us=detector_config.readout_us or None,
+        saturation=config.bench.saturation,
     )
     chip = config.dmd_type
     library = SimulatedAlpLibrary(
@@ -74,7 +79,7 @@ def connect_simulated(config: AcquisitionConfig, sample: NDArray[np.float64], st
         upload_mb_per_s=projector_config.upload_mb_per_s,
     )
     server, seen = _way_to(core, detector_config, stack)
-    detector = micromanager_detector(seen, detector_config)
+    detector = micromanager_detector(seen, detector_config, bucket_region(config))
     stack.callback(detector.close)
     projector = AlpDriver(alp4_on(library), alp_settings(projector_config))
     stack.callback(projector.close)
@@ -87,6 +92,7 @@ def connect_simulated(config: AcquisitionConfig, sample: NDArray[np.float64], st
         clock_us=lambda: bench.time_us,
         bench_state=lambda: tuple(float(value) for value in astuple(bench.state)),
         restore_bench=lambda state: bench.restore(BenchState(int(state[0]), *state[1:])),
+        wait=_wait_on(bench),
         core=seen,
         stand_ins=StandIns(bench, library, core, server, peer),
     )
@@ -115,8 +121,28 @@ def _bench(config: AcquisitionConfig, sample: NDArray[np.float64], detector: Sim
         seed=config.bench.seed,
         shot_noise=config.bench.shot_noise,
         pace=config.bench.pace,
+        source_noise=config.bench.source_noise,
+        lamp_drift=config.bench.lamp_drift,
+        lamp_drift_period_s=config.bench.lamp_drift_period_s,
+        lamp_fading_per_s=config.bench.lamp_fading_per_s,
+        dmd_contrast=config.bench.dmd_contrast,
     )
-    return OpticalBench(settings, mirror_light)
+    if detector.view is None:
+        return OpticalBench(settings, mirror_light)
+    images = SensorImages(View(**detector.view.model_dump()), mirror_light, detector.height_px, detector.width_px)
+    return OpticalBench(settings, images.arriving, sensor_images=images)
+
+
+def _wait_on(bench: OpticalBench) -> Callable[[float], None]:
+    """Lets seconds pass by the bench's clock, and by the wall clock at the bench's pace."""
+
+    def wait(duration_s: float) -> None:
+        if duration_s < 0:
+            raise ValueError(f"a wait of {duration_s} s was asked for; expected 0 or more")
+        bench.spend(round(duration_s * 1e6))
+        time.sleep(bench.settings.pace * duration_s)
+
+    return wait
 
 
 def _way_to(core: SimulatedCore, config: SimulatedDetector, stack: ExitStack) -> tuple[MicroManagerServer | None, Any]:

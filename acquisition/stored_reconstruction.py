@@ -43,6 +43,7 @@ def reconstruct_run(
     AcquisitionFileError.
     """
     run = StoredRun(path)
+    run.must_hold("hadamard")
     picture = picture_beside(path, ".reconstructed.png") if picture is None else picture
     if picture.exists() and not overwrite:
         raise existing_output(picture, "the picture")

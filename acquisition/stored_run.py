@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,13 @@ from acquisition.run_layout import (
 )
 from acquisition.run_lock import is_in_use
 from models.priors import Prior
+
+_RECIPES = {
+    "hadamard": "an acquisition",
+    "noise": "a noise calibration",
+    "stability": "a stability calibration",
+    "registration": "a registration",
+}
 
 
 class StoredRun:
@@ -78,14 +86,34 @@ class StoredRun:
         return np.asarray(array_of(self._group, "dark")[:], dtype=np.float64)
 
     @property
+    def dark_after(self) -> NDArray[np.float64]:
+        """The same at the end of a calibration, float64 [exposures]; empty where there were none."""
+        if "dark_after" not in self._group:
+            return np.empty(0)
+        return np.asarray(array_of(self._group, "dark_after")[:], dtype=np.float64)
+
+    def described(self, name: str) -> NDArray[Any]:
+        """An array that says where the schedule came from (acquisition.run_layout). Raises KeyError."""
+        return np.asarray(array_of(self._group, f"schedule/{name}")[:])
+
+    def must_hold(self, recipe: str) -> None:
+        """Raise NotARunError unless the run played a recipe: "hadamard" for acquisitions."""
+        found = self.facts.get("recipe")
+        if found != recipe:
+            raise NotARunError(
+                f"{self.path} holds the readings of {_RECIPES.get(str(found), 'something else')}; expected "
+                f"{_RECIPES[recipe]}"
+            )
+
+    @property
     def repeats(self) -> NDArray[np.int32]:
         """Scheduled M of every coefficient, int32 [N]."""
-        return np.asarray(array_of(self._group, "schedule/repeats")[:], dtype=np.int32)
+        return self.described("repeats").astype(np.int32)
 
     @property
     def mask(self) -> NDArray[np.float64]:
         """The mask of probabilities P that M was drawn from, float64 [N]."""
-        return np.asarray(array_of(self._group, "schedule/mask")[:], dtype=np.float64)
+        return self.described("mask").astype(np.float64)
 
     @property
     def live_record(self) -> NDArray[np.float64]:
@@ -126,10 +154,7 @@ class StoredRun:
         """The prior from images that the run was planned with, at unit total light; None for a power law."""
         if "schedule/prior_mean" not in self._group:
             return None
-        mean, variance = (
-            np.asarray(array_of(self._group, f"schedule/prior_{name}")[:]) for name in ("mean", "variance")
-        )
-        return Prior(mean, variance)
+        return Prior(self.described("prior_mean"), self.described("prior_variance"))
 
     def has_image(self, name: str) -> bool:
         """True where the run holds an image of this name."""

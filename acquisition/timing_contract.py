@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from acquisition.device_sections import CameraSection, Detector, DmdSection
 from acquisition.problems import Problem
-from calibration.readout import CalibrationFileError, read_readout_calibration
+from calibration.calibration_file import CalibrationFileError
+from calibration.readout import read_readout_calibration
 
 if TYPE_CHECKING:
     from acquisition.config import AcquisitionConfig, Timing

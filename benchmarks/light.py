@@ -111,7 +111,7 @@ def _played(alpha: float, mask: str) -> list[Row]:
         controller = Controller(devices, renderer.render, play_rules(config), Journal())
         dark = controller.measure_dark_level(config.blocks.dark_exposures)
         collector = EvidenceCollector(config.sensing.side**2, float(dark.mean()))
-        store = RunStore.create(config.output.run, plan.schedule, plan.mask, {}, dark=dark, bench_fields=4)
+        store = RunStore.create(config.output.run, plan.schedule, {}, {}, dark=dark, bench_fields=4)
         ending.callback(store.close)
         writer = StoreWriter(store, patience_s=None)
         controller.play(

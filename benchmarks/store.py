@@ -40,7 +40,7 @@ def rows() -> list[Row]:
         for block in schedule.blocks
     ]
     with tempfile.TemporaryDirectory() as folder:
-        store = RunStore.create(Path(folder) / "run.zarr", schedule, np.zeros(n_coefficients), {})
+        store = RunStore.create(Path(folder) / "run.zarr", schedule, {}, {})
         store_s = plain_s = 0.0
         for number, readings in enumerate(blocks):
             started = perf_counter()

@@ -18,6 +18,7 @@ class DetectorInfo:
     pixels a side that make one pixel. ``roi``: x, y, width, height of the part of the sensor that is read, in binned
     pixels. ``version``: of the program that drives it. ``readout_us``: time from an exposure's end to the earliest
     start of the next one. ``accepted_exposure_us``: the exposure time that it read back when it was armed last.
+    ``gain_settings``: names and values of its settings that bear on how many units a photo-electron gives.
     """
 
     name: str
@@ -32,6 +33,7 @@ class DetectorInfo:
     version: str | None = None
     readout_us: float | None = None
     accepted_exposure_us: float | None = None
+    gain_settings: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from devices.micromanager_settings import (
     ask,
     camera_roi,
     find_camera,
+    gain_settings,
     get_property,
     leave_camera,
     readout_us,
@@ -180,6 +181,7 @@ class MicroManagerDetector:
             roi=camera_roi(core),
             version=str(ask(core, "get_version_info")),
             readout_us=readout_us(core, settings),
+            gain_settings=gain_settings(core, name),
         )
 
     def _frame_format(self) -> FrameFormat:

@@ -22,6 +22,18 @@ TimeUnit = Literal["us", "ms", "s"]
 
 US_PER_UNIT: Final[dict[str, float]] = {"us": 1.0, "ms": 1e3, "s": 1e6}
 _BINNING: Final = "Binning"
+# Parts of the names of camera properties that decide how many units a photo-electron gives, as adapters call them.
+_GAIN_WORDS: Final = (
+    "gain",
+    "multiplier",
+    "sensitivity",
+    "conversion",
+    "readoutrate",
+    "readoutmode",
+    "scanmode",
+    "pixeltype",
+    "bitdepth",
+)
 # Cameras print numbers with four decimals or so.
 _READ_BACK_TOLERANCE: Final = 1e-3
 
@@ -212,6 +224,20 @@ def readout_us(core: Any, settings: MicroManagerSettings) -> float | None:
     return number * US_PER_UNIT[unit]
 
 
+def gain_settings(core: Any, label: str) -> tuple[tuple[str, str], ...]:
+    """Names and values of the camera's settings that bear on its gain, by what such properties are called.
+
+    Raises MicroManagerCallError.
+    """
+    names = sorted(str(each) for each in ask(core, "get_device_property_names", label))
+    bear = (name for name in names if any(word in _plain(name) for word in _GAIN_WORDS))
+    return tuple(
+        (name, str(ask(core, "get_property", label, name)))
+        for name in bear
+        if not ask(core, "is_property_read_only", label, name)
+    )
+
+
 def _choose(core: Any, camera: str) -> None:
     try:
         ask(core, "set_camera_device", camera)
@@ -288,3 +314,7 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())

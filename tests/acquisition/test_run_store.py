@@ -50,7 +50,7 @@ def readings_of(block: Block, seed: int = 0) -> Readings:
 
 def new_store(path: Path, schedule: Schedule, **options: Any) -> RunStore:
     mask: NDArray[np.float64] = np.linspace(0, 1, len(schedule.repeats))
-    return RunStore.create(path, schedule, mask, FACTS, **options)
+    return RunStore.create(path, schedule, {"mask": mask}, FACTS, **options)
 
 
 def assert_same(one: Readings, other: Readings) -> None:
@@ -450,7 +450,7 @@ def test_light_of_blocks_that_were_thrown_away_counts_until_the_end_of_the_run(t
         "config": {"devices": {"light_source": {"power_mw": 2.0}}, "timing": {"illumination_time_us": 80}},
         "accepted_timing": {"illumination_time_us": 90},
     }
-    store = RunStore.create(tmp_path / "run.zarr", schedule, np.zeros(64), facts)
+    store = RunStore.create(tmp_path / "run.zarr", schedule, {"mask": np.zeros(64)}, facts)
     assert StoredRun(tmp_path / "run.zarr").lit_exposures == 0
     lit = [100, 260, 400]
     for block, so_far in zip(schedule.blocks, lit, strict=False):

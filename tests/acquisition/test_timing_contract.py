@@ -28,7 +28,7 @@ from acquisition.timing_contract import (
     most_block_exposures,
     reading_us,
 )
-from calibration.readout import CalibrationFileError
+from calibration.calibration_file import CalibrationFileError
 from devices.detector import Detector
 from tests.acquisition.rehearsal import asymmetric_sample, small_config
 
@@ -141,9 +141,9 @@ def test_a_readout_that_only_the_connected_camera_tells_is_held_against_the_cycl
     plan = plan_sensing(config, sample)
     with connected_devices(config, sample) as devices:
         fitting, slow = (replace(devices, detector=CameraThatTells(devices.detector, each)) for each in (10.0, 11.0))
-        assert check_bench(asked, plan, fitting) == Readout(10.0, "camera property Camera.ReadoutTime")
+        assert check_bench(asked, plan.schedule, fitting) == Readout(10.0, "camera property Camera.ReadoutTime")
         with pytest.raises(ImpossibleTimingError, match=r"101 µs a frame.*camera property"):
-            check_bench(asked, plan, slow)
+            check_bench(asked, plan.schedule, slow)
 
 
 @pytest.mark.parametrize(("sync_delay_us", "accepted"), [(0, False), (19, False), (20, True), (30, True)])

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from calibration.readout import CalibrationFileError, ReadoutCalibration, read_readout_calibration
+from calibration.calibration_file import CalibrationFileError
+from calibration.readout import ReadoutCalibration, read_readout_calibration
 
 WHOLE: dict[str, Any] = {"version": 1, "camera": "Prime BSI", "readout_us": 11.2, "measured": "2026-01-31T10:00:00Z"}
 
