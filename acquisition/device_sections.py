@@ -86,7 +86,18 @@ class CameraSection(Section):
     )
     binning: int | None = quantity("Binning set on the camera; none: as it is", "px", None, ge=1)
     buffer_mb: int | None = quantity("Circular buffer of the core; none: as it is", "MB", None, ge=1)
-    region: BucketRegion | None = quantity("Part of the frame to read; none: all of it", "px", None)
+    region: BucketRegion | None = quantity(
+        "Part of the frame to read; none: what the registration says, or all of it", "px", None
+    )
+    registration: Path | None = quantity(
+        "JSON file that `hadascope calibrate registration` wrote: only pixels on which the image region's mirrors lie "
+        "are read (relative paths: from the working folder)",
+        "path",
+        None,
+    )
+    registration_margin_px: int = quantity(
+        "With a registration: pixels around those mirrors that are read too, for what the optics blur", "px", 2, ge=0
+    )
     offset_per_px: float = quantity(
         "Camera offset of one pixel, subtracted from every bucket value", "detector units", 0.0, ge=0
     )
@@ -157,6 +168,21 @@ class MicroManagerDetector(CameraSection):
         return self.app_path is not None
 
 
+class CameraView(Section):
+    """How a simulated camera looks at the mirrors: where each one's light falls on the sensor.
+
+    (x, y) = (x_px, y_px) + scale·R(rotation_deg)·(±column, row), the minus where it is mirrored; the centres of
+    mirrors and pixels lie at whole numbers.
+    """
+
+    scale: float = quantity("Sensor pixels per mirror", "px/mirror", gt=0)
+    rotation_deg: float = quantity("Rotation, from the sensor's x towards its y axis", "degrees", 0.0)
+    x_px: float = quantity("Where mirror (0, 0) lands on the sensor: column", "px", 0.0)
+    y_px: float = quantity("Where mirror (0, 0) lands on the sensor: row", "px", 0.0)
+    mirrored: bool = quantity("Mirror columns reversed, before the rotation", "yes/no", False)
+    blur_px: float = quantity("Standard deviation of a Gaussian point-spread function", "px", 0.0, ge=0)
+
+
 class SimulatedDetector(CameraSection):
     """The simulated Micro-Manager core, handed over directly or behind its server's wire protocol."""
 
@@ -169,6 +195,13 @@ class SimulatedDetector(CameraSection):
     width_px: int = quantity("Sensor width", "px", 16, ge=1, le=4096)
     height_px: int = quantity("Sensor height", "px", 16, ge=1, le=4096)
     bytes_per_px: Literal[1, 2, 4] = quantity("Bytes of one pixel", "bytes", 2)
+    view: CameraView | None = quantity(
+        "How the sensor sees the mirrors, each pixel with light and noise of its own; light beside the sensor is lost, "
+        "and an image of the sensor's size is kept of every picture in the DMD's memory; none: frames are even, and "
+        "their sum is all the light",
+        "section",
+        None,
+    )
 
 
 class LightSection(Section):

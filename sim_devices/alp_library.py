@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -179,7 +180,9 @@ class SimulatedAlpLibrary:
         number = next(each for each in itertools.count() if each not in self._sequences)
         # A picture that was never loaded shows what the memory held before; all mirrors on cannot be overlooked.
         light = np.full(pictures, self._total)
-        self._sequences[number] = AlpSequence(planes, light, self._min_picture_time_us)
+        sensor_images = self._bench.sensor_images
+        images = None if sensor_images is None else [sensor_images.all_on] * pictures
+        self._sequences[number] = AlpSequence(planes, light, self._min_picture_time_us, images)
         if self._upload_mb_per_s is not None:
             self._bench.upload(planes * pictures * self._height * self._row_bytes / self._upload_mb_per_s)
         return _answer(sequence_id, number)
@@ -236,7 +239,7 @@ class SimulatedAlpLibrary:
 
     @can_fail
     def AlpSeqPut(self, device_id: Any, sequence_id: Any, pic_offset: Any, pic_load: Any, user_array: Any) -> int:
-        """Load pictures: each is decoded once by the bench, and only its light is kept."""
+        """Load pictures: each is decoded once by the bench, and only its light is kept, and its image where needed."""
         refused = self._refusal(device_id, sequence_id)
         if refused:
             return refused
@@ -254,12 +257,14 @@ class SimulatedAlpLibrary:
         halts = self._halts
         self.faults.transfers += 1
         try:
-            light = self._decode(address, load, sequence.setting(DATA_FORMAT))
+            light, images = self._decode(address, load, sequence.setting(DATA_FORMAT))
         finally:
             self.faults.transfers -= 1
         if self._halts != halts:
             return HALTED
         sequence.light[offset : offset + load] = light
+        if sequence.images is not None:
+            sequence.images[offset : offset + load] = images
         return OK
 
     @can_fail
@@ -299,14 +304,19 @@ class SimulatedAlpLibrary:
             return ERROR_POWER_DOWN
         number = _value(sequence_id)
         sequence = self._sequences[number]
-        light = sequence.selected_light()
+        light, images = sequence.selected_light(), sequence.selected_images()
+        if self._inverted:
+            light = self._total - light
+            if images is not None and self._bench.sensor_images is not None:
+                images = [self._bench.sensor_images.inverse(each) for each in images]
         self._displayed = number
         self._bench.display(
-            self._total - light if self._inverted else light,
+            light,
             sequence.picture_time_us,
             sequence.illumination_time_us,
             bank=number,
             first=sequence.first,
+            images=images,
         )
         return OK
 
@@ -349,16 +359,27 @@ class SimulatedAlpLibrary:
     def _free_pictures(self) -> int:
         return self._memory_pictures - sum(each.bit_planes * each.n_pictures for each in self._sequences.values())
 
-    def _decode(self, address: int, n_pictures: int, data_format: int) -> NDArray[np.float64]:
+    def _decode(
+        self, address: int, n_pictures: int, data_format: int
+    ) -> tuple[NDArray[np.float64], list[NDArray[np.float32]]]:
+        """The light float64 [n_pictures] of pictures in memory, and their images where a camera images the mirrors."""
+        sensor_images = self._bench.sensor_images
+        light: list[NDArray[np.float64]] = []
+        images: list[NDArray[np.float32]] = []
+        for packed in self._packed(address, n_pictures, data_format):
+            light.append(self._bench.decode(packed))
+            images += [] if sensor_images is None else sensor_images.of(packed)
+        return np.concatenate(light), images
+
+    def _packed(self, address: int, n_pictures: int, data_format: int) -> Iterator[NDArray[np.uint8]]:
+        """The pictures in memory, packed, top row first: all at once, or one by one where they have to be packed."""
         if data_format in (_BINARY_TOPDOWN, _BINARY_BOTTOMUP):
             packed = _memory(address, (n_pictures, self._height, self._row_bytes))
-            return self._bench.decode(packed if data_format == _BINARY_TOPDOWN else packed[:, ::-1])
-        pictures = _memory(address, (n_pictures, self._height, self._width))
-        light = np.empty(n_pictures)
-        for index, picture in enumerate(pictures):
+            yield packed if data_format == _BINARY_TOPDOWN else packed[:, ::-1]
+            return
+        for picture in _memory(address, (n_pictures, self._height, self._width)):
             is_on = picture & 1 if data_format == _LSB_ALIGN else picture >> 7
-            light[index] = self._bench.decode(np.packbits(is_on, axis=1)[None])[0]
-        return light
+            yield np.packbits(is_on, axis=1)[None]
 
 
 def alp4_on(library: SimulatedAlpLibrary) -> Any:

@@ -1,5 +1,8 @@
 """A sequence in the simulated ALP board's memory: its settings, its timing, and the light of its pictures.
 
+Where a camera images the mirrors, the images of the pictures are kept beside their light, float32 of a sensor's
+size each.
+
 Timing follows the API description where it is exact: whole microseconds (the wire carries no others), a dark phase
 after every picture in normal binary mode and none in uninterrupted mode, a shortest picture time that depends on bit
 number and binary mode, and refusal of what does not fit. The sync pulse begins with the picture time and the display
@@ -13,6 +16,8 @@ picture time which has become too short, and cuts an illumination time which has
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,13 +36,21 @@ _DEFAULT_PICTURE_TIME_US = 33_334
 class AlpSequence:
     """Settings as AlpSeqAlloc leaves them: all pictures once, one byte a mirror, 30 pictures a second.
 
-    ``light`` float64 [n_pictures] is what each picture sends to the detector. ``min_picture_time_us`` is the shortest
-    time of a binary picture in normal mode.
+    ``light`` float64 [n_pictures] is what each picture sends to the detector, ``images`` float32 [height, width] what
+    each makes on an imaging camera's sensor, None where there is no such camera. ``min_picture_time_us`` is the
+    shortest time of a binary picture in normal mode.
     """
 
-    def __init__(self, bit_planes: int, light: NDArray[np.float64], min_picture_time_us: int) -> None:
+    def __init__(
+        self,
+        bit_planes: int,
+        light: NDArray[np.float64],
+        min_picture_time_us: int,
+        images: Sequence[NDArray[np.float32]] | None = None,
+    ) -> None:
         self.bit_planes = bit_planes
         self.light = light
+        self.images = None if images is None else list(images)
         self._min_picture_time_us = min_picture_time_us
         self._settings = {
             _SEQ_REPEAT: 1,
@@ -151,6 +164,12 @@ class AlpSequence:
         """The light of the pictures of one projection, in display order, repeats included; a copy."""
         chosen = self.light[self.first : self._settings[_LAST_FRAME] + 1]
         return np.tile(chosen, self._settings[_SEQ_REPEAT])
+
+    def selected_images(self) -> list[NDArray[np.float32]] | None:
+        """The images of the same pictures, not copied; None where no camera images the mirrors."""
+        if self.images is None:
+            return None
+        return self.images[self.first : self._settings[_LAST_FRAME] + 1] * self._settings[_SEQ_REPEAT]
 
     @property
     def _dark_us(self) -> int:

@@ -8,15 +8,18 @@ everything, one after the other, and move the clock only when somebody waits for
 
 Light. An exposure of picture light L (what the mirrors it turns on send when the sample is fresh) reads
 
-    y = a·Poisson((L·D + B)·t/t₀ / a) + N(0, b) + offset,
+    y = a·Poisson((L'·D + B)·lamp·(1 + ε) / a) + N(0, b) + offset,    L' = L + (L_all - L)/contrast,
 
-t its illumination time and t₀ the nominal one, D the sample's mean decay during the exposure:
+    lamp = t/t₀ · (1 + drift·sin(2π·time/period)) · exp(-fading·time),
+
+t its illumination time and t₀ the nominal one, time the bench's clock at its start, L_all the light of all mirrors,
+ε ~ N(0, source_noise²) the lamp's noise from exposure to exposure, D the sample's mean decay during the exposure:
 D = exp(-k·s)·(1 - exp(-k·t))/(k·t), k the bleaching rate and s the light time before it, counted over
-displayed exposures under light. The whole sample bleaches alike, whatever the mirrors show. With the light off
-y = N(0, b) + offset.
+displayed exposures under light. The whole sample bleaches alike, whatever the mirrors show and the lamp does. With the
+light off y = N(0, b) + offset. Noise: see sim_devices.exposure_noise.
 
-Noise. Every exposure draws from its own stretch of a counter-based generator (Philox, Salmon et al. 2011), keyed by the
-seed and addressed by the exposure's number, so that its noise depends on nothing else.
+Images. A camera that images the mirrors (SensorImages) gets the same light pixel by pixel. Then L is the light that
+reaches its sensor, and B falls evenly on all pixels.
 
 Faults. What was injected happens once, to the projection it names (see sim_devices.faults); the record says what was
 really displayed, and the detectors are told under which exposure each frame was taken.
@@ -28,19 +31,29 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim_devices.bits import BitDecoder
+from sim_devices.exposure_noise import ExposureNoise
 from sim_devices.faults import CameraFaults, EarlyEnd, Fault, StaleFrames, camera_faults, comes
-from sim_devices.projection import Projection, Running
+from sim_devices.projection import Imaged, Projection, Running
+from sim_devices.sensor_images import SensorImages
+from sim_devices.triggers import FLOOD
 
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """What the bench is made of; light in detector units per exposure of ``nominal_illumination_us``."""
+    """What the bench is made of; light in detector units per exposure of ``nominal_illumination_us``.
+
+    ``source_noise`` is the relative standard deviation of the light from exposure to exposure; ``lamp_drift`` the
+    relative amplitude of its sine of ``lamp_drift_period_s`` in the bench's time (slow: drift; 10 ms: ripple from the
+    mains), ``lamp_fading_per_s`` the rate of its exponential decline; ``dmd_contrast`` how much more light a mirror
+    sends that is on than one that is off, None: an off mirror sends nothing. Without ``shot_noise`` nothing is random.
+    """
 
     gain: float
     variance: float
@@ -51,12 +64,21 @@ class BenchSettings:
     seed: int = 0
     shot_noise: bool = True
     pace: float = 0.0
+    source_noise: float = 0.0
+    lamp_drift: float = 0.0
+    lamp_drift_period_s: float = 60.0
+    lamp_fading_per_s: float = 0.0
+    dmd_contrast: float | None = None
 
     def __post_init__(self) -> None:
-        if self.gain <= 0 or self.nominal_illumination_us <= 0:
-            raise ValueError("gain and nominal_illumination_us must be above 0")
+        if min(self.gain, self.nominal_illumination_us, self.lamp_drift_period_s) <= 0:
+            raise ValueError("gain, nominal_illumination_us and lamp_drift_period_s must be above 0")
         if min(self.variance, self.offset, self.background, self.bleaching_per_s, self.pace, self.seed) < 0:
             raise ValueError("variance, offset, background, bleaching_per_s, pace and seed must be 0 or more")
+        if min(self.source_noise, self.lamp_fading_per_s) < 0 or not 0 <= self.lamp_drift <= 1:
+            raise ValueError("source_noise and lamp_fading_per_s must be 0 or more, lamp_drift must be 0 to 1")
+        if self.dmd_contrast is not None and not self.dmd_contrast > 1:
+            raise ValueError("dmd_contrast must be above 1, or None")
 
 
 @dataclass(frozen=True)
@@ -91,7 +113,8 @@ class OpticalBench:
     """A sample on the mirrors, a light, and detectors that watch. Safe to use from several threads.
 
     ``mirror_light`` float64 [H, W]: what each mirror sends to the detector in one exposure of nominal length. ``clock``
-    is the wall clock in seconds, used where ``pace`` is not 0.
+    is the wall clock in seconds, used where ``pace`` is not 0. ``sensor_images``: where a camera images the mirrors,
+    how their light falls on its sensor; ``mirror_light`` is then what arrives there (SensorImages.arriving).
     """
 
     def __init__(
@@ -100,13 +123,16 @@ class OpticalBench:
         mirror_light: NDArray[np.float64],
         clock: Callable[[], float] = time.monotonic,
         light_on: bool = False,
+        sensor_images: SensorImages | None = None,
     ) -> None:
         self.settings = settings
+        self.sensor_images = sensor_images
         self.lock = threading.RLock()
         # A lock of its own: an upload beside a running projection must not keep the detectors waiting.
         self._decoder_lock = threading.Lock()
         self._decoder = BitDecoder(mirror_light)
-        self._noise = _Noise(settings)
+        self._light_of_all = float(self._decoder.mirror_light.sum())
+        self._noise = ExposureNoise(settings.gain, settings.variance, settings.source_noise, settings.seed)
         self._clock = clock
         self._light_on = light_on
         self._watchers: list[Watcher] = []
@@ -264,11 +290,16 @@ class OpticalBench:
         illumination_time_us: float,
         bank: int = 0,
         first: int = 0,
+        images: Sequence[NDArray[np.float32]] | None = None,
     ) -> None:
         """Start displaying pictures ``first`` … of a bank, of light float64 [n], one exposure each, in this order.
 
-        Raises RuntimeError while others are displayed.
+        images: those of the pictures float32 [height, width] on the sensor, where a camera images the mirrors.
+        Raises RuntimeError while others are displayed, ValueError where images are needed and not one a picture.
         """
+        if self.sensor_images is not None and (images is None or len(images) != len(light)):
+            found = "none" if images is None else str(len(images))
+            raise ValueError(f"found {found} images of {len(light)} pictures; a camera that images them needs all")
         with self.lock:
             self._advance()
             if self._running is not None:
@@ -288,6 +319,7 @@ class OpticalBench:
                 self._n_exposures,
                 self._time_us,
                 self.settings.offset,
+                None if self.sensor_images is None else images,
             )
             self._advance()
 
@@ -311,9 +343,23 @@ class OpticalBench:
     def expected(self, projection: Projection) -> NDArray[np.float64]:
         """The mean reading float64 [n_exposures] of every exposure of a projection on record, offset included.
 
-        It is what is read where trigger and camera work: Saturation and the like are not in it.
+        It is what is read where trigger and camera work: Saturation and the like are not in it. Bleaching, the lamp's
+        drift and fading, and the light of mirrors that are off are.
         """
         return self._mean_light(projection) + self.settings.offset
+
+    def pixel_sources(self, exposures: NDArray[np.int64]) -> NDArray[np.object_] | None:
+        """What makes the pixels of frames (PixelSource), object [n]; None where no camera images the mirrors.
+
+        exposures: int64 [n], bench numbers that a watcher is being told of: to be asked while it is told. The sources
+        can be called at any later time. A late frame is the sum of its parts of the frames of all exposures it sees.
+        """
+        if self.sensor_images is None or self._running is None:
+            return None
+        sources = np.empty(len(exposures), dtype=np.object_)
+        for index, exposure in enumerate(exposures.tolist()):
+            sources[index] = partial(self._pixels, self._running.collected(exposure), self.sensor_images)
+        return sources
 
     def _advance(self) -> None:
         running = self._running
@@ -359,7 +405,12 @@ class OpticalBench:
             pictures=running.pictures[shown],
         )
         n = stretch.n_exposures
-        readings = self._noise.readings(self._mean_light(stretch), self._n_exposures)
+        readings = self._mean_light(stretch)
+        if self.settings.shot_noise:
+            readings = self._noise.readings(readings, self._n_exposures)
+        readings += self.settings.offset
+        if self.sensor_images is not None:
+            running.image(self._decay(stretch), self._lamp(stretch))
         if running.triggers is None:
             times_us = self._time_us + running.picture_time_us * np.arange(n, dtype=np.float64)
             exposures = np.arange(self._n_exposures, self._n_exposures + n, dtype=np.int64)
@@ -381,44 +432,50 @@ class OpticalBench:
             self._time_us = max(self._time_us, self._busy_until_us)
 
     def _mean_light(self, projection: Projection) -> NDArray[np.float64]:
-        """(L·D + B)·t/t₀, or darkness."""
+        """(L'·D + B)·lamp."""
+        settings, light = self.settings, projection.light
+        if settings.dmd_contrast is not None:
+            light = light + (self._light_of_all - light) / settings.dmd_contrast
+        above_dark: NDArray[np.float64] = light * self._decay(projection) + settings.background
+        return above_dark * self._lamp(projection)
+
+    def _decay(self, projection: Projection) -> NDArray[np.float64]:
+        """D of every exposure."""
+        lit_s = projection.illumination_time_us * 1e-6
+        before_s = projection.lit_before_us * 1e-6 + lit_s * np.arange(projection.n_exposures)
+        rate = self.settings.bleaching_per_s
+        within = -np.expm1(-rate * lit_s) / (rate * lit_s) if rate * lit_s > 0 else 1.0
+        decay: NDArray[np.float64] = np.exp(-rate * before_s) * within
+        return decay
+
+    def _lamp(self, projection: Projection) -> NDArray[np.float64]:
+        """The lamp of every exposure: 1 at the beginning, for the nominal time; 0 with the light off."""
         if not projection.light_on:
             return np.zeros(projection.n_exposures)
         settings = self.settings
-        lit_s = projection.illumination_time_us * 1e-6
-        before_s = projection.lit_before_us * 1e-6 + lit_s * np.arange(projection.n_exposures)
-        rate = settings.bleaching_per_s
-        within = -np.expm1(-rate * lit_s) / (rate * lit_s) if rate * lit_s > 0 else 1.0
-        decay = np.exp(-rate * before_s) * within
+        time_s = (projection.start_us + projection.picture_time_us * np.arange(projection.n_exposures)) * 1e-6
+        drift = 1.0 + settings.lamp_drift * np.sin(2.0 * np.pi * time_s / settings.lamp_drift_period_s)
         share = projection.illumination_time_us / settings.nominal_illumination_us
-        mean: NDArray[np.float64] = (projection.light * decay + settings.background) * share
-        return mean
+        lamp: NDArray[np.float64] = share * drift * np.exp(-settings.lamp_fading_per_s * time_s)
+        return lamp
 
+    def _pixels(self, collected: Sequence[tuple[Imaged, float]], sensor_images: SensorImages) -> NDArray[np.float64]:
+        """A frame float64 [height, width] before it is rounded: the parts of all exposures that it collects."""
+        height, width = sensor_images.shape
+        pixels = np.full((height, width), self.settings.offset / (height * width))
+        for imaged, share in collected:
+            pixels += share * self._above_offset(imaged, sensor_images)
+        return pixels
 
-class _Noise:
-    """Shot noise and read noise of numbered exposures."""
-
-    def __init__(self, settings: BenchSettings) -> None:
-        self._settings = settings
-        self._philox = np.random.Philox(key=settings.seed)
-        self._generator = np.random.Generator(self._philox)
-        self._state: Any = self._philox.state
-
-    def readings(self, mean_light: NDArray[np.float64], first_exposure: int) -> NDArray[np.float64]:
-        """Draw a·Poisson(light/a) + N(0, b) + offset, float64 [n], for exposures from number ``first_exposure`` on."""
-        settings = self._settings
+    def _above_offset(self, imaged: Imaged, sensor_images: SensorImages) -> NDArray[np.float64]:
+        settings = self.settings
+        if imaged.is_flooded:
+            return np.full(sensor_images.shape, FLOOD)
+        light = imaged.image.astype(np.float64)
+        if settings.dmd_contrast is not None:
+            light += (sensor_images.all_on - light) / settings.dmd_contrast
+        mean = (light * imaged.decay + settings.background / light.size) * imaged.lamp
         if not settings.shot_noise:
-            return mean_light + settings.offset
-        gain, deviation = settings.gain, settings.variance**0.5
-        poisson, normal = self._generator.poisson, self._generator.standard_normal
-        philox, state = self._philox, self._state
-        counter = state["state"]["counter"]
-        counter[:] = 0
-        # A fresh state per exposure: an empty buffer, and a counter whose upper half is the exposure's number.
-        state["buffer_pos"], state["has_uint32"], state["uinteger"] = 4, 0, 0
-        values = np.empty(len(mean_light))
-        for index, electrons in enumerate((mean_light / gain).tolist()):
-            counter[2] = first_exposure + index
-            philox.state = state
-            values[index] = gain * poisson(electrons) + deviation * normal()
-        return values + settings.offset
+            return mean
+        with self.lock:
+            return self._noise.pixels(mean, imaged.exposure)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -46,6 +48,12 @@ class TriggeredCamera:
         self.exposure_us = 10_000.0
         self.buffer_mb = buffer_mb
         self.is_running = False
+        imaged = bench.sensor_images
+        if imaged is not None and imaged.shape != (sensor.height_px, sensor.width_px):
+            raise ValueError(
+                f"a sensor of {sensor.height_px} × {sensor.width_px} px (height × width) cannot show images of "
+                f"{imaged.shape[0]} × {imaged.shape[1]} px; give the bench images of the sensor's size"
+            )
         self._bench = bench
         self._arming_us = arming_us
         self._readout_us = readout_us
@@ -91,7 +99,8 @@ class TriggeredCamera:
             times_us, readings, exposures = times_us[awake], readings[awake], exposures[awake]
         n = int(min(len(readings), self._wanted - self._n_taken))
         numbers = np.arange(self._n_taken, self._n_taken + n, dtype=np.int64)
-        taken = Taken(readings[:n], times_us[:n] - self._started_us, numbers, exposures[:n])
+        pixels = self._bench.pixel_sources(exposures[:n])
+        taken = Taken(readings[:n], times_us[:n] - self._started_us, numbers, exposures[:n], pixels)
         self._n_taken += n
         if n:
             self._recent = taken
@@ -204,9 +213,15 @@ class TriggeredCamera:
         recent = self._recent
         if recent is None:
             nothing = np.zeros(n)
-            return Taken(nothing, nothing, np.arange(n, dtype=np.int64), np.full(n, _STALE, dtype=np.int64))
+            dark = self._nothing_collected(n) if self._bench.sensor_images is not None else None
+            return Taken(nothing, nothing, np.arange(n, dtype=np.int64), np.full(n, _STALE, dtype=np.int64), dark)
         old = recent[np.arange(len(recent) - n, len(recent)) % len(recent)]
-        return Taken(old.readings, old.elapsed_us, old.numbers, np.full(n, _STALE, dtype=np.int64))
+        return replace(old, exposures=np.full(n, _STALE, dtype=np.int64))
+
+    def _nothing_collected(self, n: int) -> NDArray[np.object_]:
+        sources = np.empty(n, dtype=np.object_)
+        sources.fill(partial(np.zeros, (self.sensor.height_px, self.sensor.width_px)))
+        return sources
 
     def _new_buffer(self, capacity: int) -> FrameBuffer:
         return FrameBuffer(self.sensor, capacity, self.binning, self.region)

@@ -42,7 +42,9 @@ class TaggedImage:
 class SimulatedCore:
     """An externally triggered camera on the bench: one frame per trigger while a sequence runs, none otherwise.
 
-    A frame is the sensor's part of the whole reading (see Sensor.frames); a region of interest shows a part of it.
+    A frame is the sensor's part of the whole reading (see Sensor.frames), or the image of the mirrors where the bench
+    has SensorImages, which must be of this sensor's size; a region of interest shows a part of it. Pixels read
+    ``saturation`` at most, while the bit depth stays what it is.
     ``arming_ms`` is declared to the bench's clock at every sequence start. With ``readout_us`` the camera misses a
     trigger that comes earlier than exposure and readout after the last one, and tells the readout as a property.
     Errors are those of MMCore in Python, with its texts: RuntimeError, and IndexError where the buffer is empty.
@@ -59,9 +61,10 @@ class SimulatedCore:
         arming_ms: float = 0.0,
         readout_us: float | None = None,
         shutter_mode: Literal["Global", "Rolling"] = "Global",
+        saturation: int | None = None,
     ) -> None:
         self._bench = bench
-        sensor = Sensor(height_px, width_px, bytes_per_px, bit_depth or 8 * bytes_per_px)
+        sensor = Sensor(height_px, width_px, bytes_per_px, bit_depth or 8 * bytes_per_px, saturation)
         self._seen = TriggeredCamera(
             bench, sensor, circular_buffer_mb, arming_ms * 1e3, readout_us, self._sequence_has_ended
         )

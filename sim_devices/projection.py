@@ -41,11 +41,28 @@ class Projection:
         return len(self.light)
 
 
+@dataclass(frozen=True)
+class Imaged:
+    """One exposure as an imaging camera sees it.
+
+    ``exposure`` is the bench's number, ``image`` float32 [height, width] the displayed picture's light on the sensor
+    for a fresh sample and a steady lamp, ``decay`` and ``lamp`` what sample and lamp make of it (sim_devices.bench);
+    ``is_flooded`` where other light is far beyond all of that.
+    """
+
+    exposure: int
+    image: NDArray[np.float32]
+    decay: float
+    lamp: float
+    is_flooded: bool
+
+
 class Running:
     """A projection under way: how far it has come, and what it has shown since the light last changed.
 
     ``light`` float64 [n] of the pictures asked for, ``faults`` those that concern what is displayed or triggered,
     ``started`` the wall clock in s, ``first_exposure`` and ``start_us`` the bench's count and clock at its start.
+    ``images`` are those of the pictures on an imaging camera's sensor, where there is one.
     """
 
     def __init__(
@@ -60,20 +77,26 @@ class Running:
         first_exposure: int,
         start_us: float,
         dark_level: float,
+        images: Sequence[NDArray[np.float32]] | None = None,
     ) -> None:
         self.picture_time_us = picture_time_us
         self.illumination_time_us = illumination_time_us
         self.bank = bank
         self.first = first
+        self.first_exposure = first_exposure
         self.done = 0
         self.triggers: Triggers | None = None
         self._started = started
         self._shown: Projection | None = None
+        self._images = images
+        self._imaged: list[Imaged] = []
         if faults:
             shown = shown_pictures(faults, len(light))
             self.light = np.where(shown >= 0, light[shown], 0.0)
             self.pictures = np.where(shown >= 0, first + shown, -1)
             times = picture_time_us, illumination_time_us
+            if images is not None:
+                self._images = [images[each] if each >= 0 else np.zeros_like(images[0]) for each in shown.tolist()]
             self.triggers = Triggers(faults, len(shown), first_exposure, start_us, *times, dark_level)
         else:
             self.light = light
@@ -102,6 +125,22 @@ class Running:
             self._shown = replace(
                 self._shown, last=stretch.last, light=self.light[shown], pictures=self.pictures[shown]
             )
+
+    def image(self, decay: NDArray[np.float64], lamp: NDArray[np.float64]) -> None:
+        """Note what the sample and the lamp made of the images of the next exposures, float64 [k] each."""
+        if self._images is None:
+            return
+        for exposure_decay, exposure_lamp in zip(decay.tolist(), lamp.tolist(), strict=True):
+            index = len(self._imaged)
+            is_flooded = self.triggers is not None and self.triggers.is_flooded(index)
+            image = Imaged(self.first_exposure + index, self._images[index], exposure_decay, exposure_lamp, is_flooded)
+            self._imaged.append(image)
+
+    def collected(self, exposure: int) -> list[tuple[Imaged, float]]:
+        """What a frame of an exposure, by its bench number, collects: images, and which part of each."""
+        index = exposure - self.first_exposure
+        shares = [(index, 1.0)] if self.triggers is None else self.triggers.shares(index)
+        return [(self._imaged[seen], share) for seen, share in shares]
 
     def displayed(self) -> list[Projection]:
         """What was shown since the light last changed: one projection, or none."""

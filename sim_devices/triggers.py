@@ -21,7 +21,7 @@ from sim_devices.faults import (
 )
 
 # Beyond the full scale of any sensor, and far from where adding light to it would lose digits.
-_FLOOD: Final = 1e15
+FLOOD: Final = 1e15
 
 Frames = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
 
@@ -90,7 +90,7 @@ class Triggers:
         """
         shown = slice(self._n_shown, self._n_shown + len(readings))
         self._readings[shown] = readings
-        self._readings[shown][: max(0, self._n_flooded - self._n_shown)] = _FLOOD
+        self._readings[shown][: max(0, self._n_flooded - self._n_shown)] = FLOOD
         self._n_shown += len(readings)
         due = slice(self._n_given, int(np.searchsorted(self._due_with, self._n_shown)))
         self._n_given = due.stop
@@ -100,16 +100,30 @@ class Triggers:
             collected[index] = self._collected_late(int(exposures[index]))
         return self._times_us[due], collected, self._first_exposure + exposures
 
+    def shares(self, exposure: int) -> list[tuple[int, float]]:
+        """The exposures of whose light a frame of this one collects, and which part of each one's illumination."""
+        return self._shares_late(exposure) if self._delay_us[exposure] else [(exposure, 1.0)]
+
+    def is_flooded(self, exposure: int) -> bool:
+        """Whether light floods the camera in this exposure."""
+        return exposure < self._n_flooded
+
     def _last_seen(self, exposure: int) -> int:
         """The last exposure whose picture time a late frame of this one reaches into."""
         end_us = float(exposure * self._picture_time_us + self._delay_us[exposure] + self._illumination_time_us)
         return min(len(self._delay_us), math.ceil(end_us / self._picture_time_us)) - 1
 
     def _collected_late(self, exposure: int) -> float:
-        lit_us, begin_us = self._illumination_time_us, exposure * self._picture_time_us + self._delay_us[exposure]
         above_dark = 0.0
+        for seen, share in self._shares_late(exposure):
+            above_dark += share * (self._readings[seen] - self._dark_level)
+        return float(self._dark_level + above_dark)
+
+    def _shares_late(self, exposure: int) -> list[tuple[int, float]]:
+        lit_us, begin_us = self._illumination_time_us, exposure * self._picture_time_us + self._delay_us[exposure]
+        shares = []
         for seen in range(exposure, self._last_seen(exposure) + 1):
             seen_us = seen * self._picture_time_us
             overlap_us = min(begin_us, seen_us) + lit_us - max(begin_us, seen_us)
-            above_dark += max(0.0, overlap_us) / lit_us * (self._readings[seen] - self._dark_level)
-        return float(self._dark_level + above_dark)
+            shares.append((seen, float(max(0.0, overlap_us) / lit_us)))
+        return shares

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from devices.errors import (
 )
 from devices.micromanager import MicroManagerDetector, MicroManagerSettings
 from devices.micromanager_core import close_core, connect_core
+from devices.micromanager_settings import gain_settings
 from sim_devices.bench import BenchSettings, OpticalBench
 from sim_devices.faults import StaleFrames
 from sim_devices.micromanager_core import SimulatedCore
@@ -367,6 +369,7 @@ def test_four_bytes_a_pixel_are_taken_only_where_they_are_stated_to_be_integers(
 ) -> None:
     core = a_core(a_bench(), bytes_per_px=4)
     monkeypatch.setattr(core, "has_property", lambda label, name: name == "PixelType" and pixel_type is not None)
+    monkeypatch.setattr(core, "get_device_property_names", lambda label: [] if pixel_type is None else ["PixelType"])
     monkeypatch.setattr(core, "get_property", lambda label, name: pixel_type)
     if accepted:
         assert MicroManagerDetector(core).info.bytes_per_px == 4
@@ -452,3 +455,25 @@ def test_the_drivers_import_no_vendor_package_before_they_connect() -> None:
     )
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == "set()"
+
+
+def test_the_settings_that_bear_on_the_gain_are_read_by_what_they_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its adapter calls it; what can only be read follows from the others."""
+    core = a_core(a_bench())
+    values = {
+        "Multiply-Gain": "3",
+        "Readout Rate": "100 MHz",
+        "Exposure": "10",
+        "GainReadback": "3",
+        "TriggerMode": "External",
+    }
+    monkeypatch.setattr(core, "get_device_property_names", lambda label: list(values))
+    monkeypatch.setattr(core, "is_property_read_only", lambda label, name: name == "GainReadback")
+    monkeypatch.setattr(core, "get_property", lambda label, name: values.get(name, ""))
+    monkeypatch.setattr(core, "has_property", lambda label, name: name in values)
+    assert gain_settings(core, "SimulatedCamera") == (("Multiply-Gain", "3"), ("Readout Rate", "100 MHz"))
+
+
+def test_a_detector_tells_its_gain_settings() -> None:
+    with closing(MicroManagerDetector(a_core(a_bench()))) as detector:
+        assert dict(detector.info.gain_settings) == {"Gain": "1", "PixelType": "GRAY16"}

@@ -53,6 +53,35 @@ def test_a_reading_beyond_full_scale_saturates_every_pixel() -> None:
     assert Sensor(2, 2, 2, 12).frames(np.array([1e9])).ravel().tolist() == [4095] * 4
 
 
+@settings(max_examples=30, deadline=None)
+@given(saturation=st.integers(1, 300), readings=st.lists(st.floats(-50, 3000), min_size=1, max_size=8))
+def test_a_sensor_that_saturates_below_full_scale_reads_no_pixel_beyond(saturation: int, readings: list[float]) -> None:
+    frames = Sensor(2, 3, 1, bit_depth=8, saturation=saturation).frames(np.array(readings)).astype(int)
+    largest = min(saturation, 255)
+    assert frames.max() <= largest
+    expected = [min(max(round(each), 0), 6 * largest) for each in readings]
+    assert frames.sum(axis=(1, 2)).tolist() == expected
+
+
+def test_a_single_pixel_that_saturates_at_nine_tenths_still_names_all_of_its_bits() -> None:
+    bench = a_bench()
+    core = a_core(bench, width_px=1, height_px=1, bytes_per_px=2, saturation=58_981)
+    core.start_sequence_acquisition(4, 0.0, True)
+    bench.display(np.array([58_980.0, 58_981.0, 58_982.0, 1e6]), 100, 100)
+    assert [int(core.pop_next_image().sum()) for _ in range(4)] == [58_980, 58_981, 58_981, 58_981]
+    assert core.get_image_bit_depth() == 16
+
+
+def test_binned_pixels_saturate_there_too() -> None:
+    frames = Sensor(2, 4, 2, 16, saturation=100).frames(np.array([8 * 20.0, 8 * 30.0]), binning=2)
+    assert frames.tolist() == [[[80, 80]], [[100, 100]]]
+
+
+def test_a_sensor_that_saturates_in_darkness_is_refused() -> None:
+    with pytest.raises(ValueError, match="saturates at 0"):
+        Sensor(1, 1, 2, 16, saturation=0)
+
+
 def test_rounding_adds_a_twelfth_of_variance() -> None:
     readings = np.random.default_rng(0).uniform(100, 200, 40_000)
     errors = Sensor(1, 1, 2, 16).frames(readings).ravel() - readings
