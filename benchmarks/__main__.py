@@ -9,7 +9,19 @@ from importlib import import_module
 
 from benchmarks.row import Row
 
-MODULES = ("transform", "pictures", "frames", "schedule", "store", "startup", "memory", "light")
+MODULES = (
+    "transform",
+    "pictures",
+    "frames",
+    "schedule",
+    "store",
+    "startup",
+    "memory",
+    "light",
+    "calibration",
+    "image_noise",
+    "self_check",
+)
 
 
 def main(names: list[str]) -> None:

@@ -19,7 +19,7 @@ class Estimate(CalibrationModel):
 
     value: float
     low: float | None
-    high: float | None
+    high: float
 
 
 class NoiseCalibration(CalibrationModel):
