@@ -7,36 +7,24 @@ from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
-from rich.text import Text
 
 from acquisition.check import Finding, Verdict
 from acquisition.config import AcquisitionConfig
 from acquisition.device_list import FoundDevice
-from acquisition.events import LOG_FILE, Event, EventKind, read_events
+from acquisition.events import LOG_FILE, EventKind, read_events
+from acquisition.figures import Figures
 from acquisition.integrity import FALSE_ALARMS_PER_BLOCK
-from acquisition.live import LiveImage
 from acquisition.observer import Observer
-from acquisition.plan import PlanSummary, dose_mj
-from acquisition.readings import Readings
+from acquisition.plan import PlanSummary
+from acquisition.progress import watched
 from acquisition.run import RunResult, acquire, resume
-from acquisition.schedule import Schedule
 from acquisition.stored_reconstruction import StoredReconstruction, stored_config
 from acquisition.stored_run import StoredRun
 
 
 def print_plan(config: AcquisitionConfig, summary: PlanSummary) -> None:
     """Print the figures of a planned acquisition."""
-    table = _Figures("Plan")
+    table = Figures("Plan")
     sensing, time = config.sensing, summary.time
     dose = "unknown: give the light source's power_mw" if summary.dose_mj is None else f"{summary.dose_mj:.4g} mJ"
     forecast = (
@@ -68,12 +56,19 @@ def print_plan(config: AcquisitionConfig, summary: PlanSummary) -> None:
         ("forecast PSNR", forecast),
         ("alignment", _alignment(summary.false_alarms, summary.guard_codes)),
         ("unseen", _unseen(config, summary)),
+        ("noise", _noise(config)),
         ("camera readout", f"{summary.readout.readout_us:g} µs ({summary.readout.source})"),
         ("brightest reading", _brightest(summary)),
         ("devices", "simulated" if config.simulated else "real"),
     ):
         table.add_row(what, figure)
     Console().print(table)
+
+
+def _noise(config: AcquisitionConfig) -> str:
+    noise = config.noise
+    source = "as stated" if noise.calibration is None else str(noise.calibration)
+    return f"a = {noise.gain:.4g} detector units, b = {noise.variance:.4g} detector units² ({source})"
 
 
 def _brightest(summary: PlanSummary) -> str:
@@ -109,34 +104,20 @@ def watched_acquisition(config: AcquisitionConfig, *, overwrite: bool, ask: bool
 
     Raises what acquisition.run.acquire raises.
     """
-    console = Console()
-    if config.simulated:
-        console.print("Simulated devices: a rehearsal, no hardware is touched.")
-    return _watched(console, config, ask, lambda observer: acquire(config, overwrite=overwrite, observer=observer))
+    return _watched(config, ask, lambda observer: acquire(config, overwrite=overwrite, observer=observer))
 
 
 def watched_resumption(run: Path, asked: AcquisitionConfig | None, *, ask: bool) -> RunResult:
     """Resume a run in the same way. Raises what acquisition.run.resume raises."""
     config = stored_config(StoredRun(run))
-    return _watched(Console(), config, ask, lambda observer: resume(run, asked, observer=observer))
+    return _watched(config, ask, lambda observer: resume(run, asked, observer=observer))
 
 
-def _watched(
-    console: Console, config: AcquisitionConfig, ask: bool, play: Callable[[Observer], RunResult]
-) -> RunResult:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("pairs"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[image]}"),
-    )
-    with Progress(*columns, console=console) as progress:
-        result = play(_on_bar(progress, config, ask))
+def _watched(config: AcquisitionConfig, ask: bool, play: Callable[[Observer], RunResult]) -> RunResult:
+    console = Console()
+    result = watched(console, config, "acquiring", play, ask=ask)
     refreshes, ages = len(result.live_record), result.live_record[:, 2]
-    table = _Figures("Run")
+    table = Figures("Run")
     if result.psnr is not None:
         table.add_row("PSNR", f"{result.psnr:.2f} dB against the sample")
     if refreshes:
@@ -173,7 +154,7 @@ def print_devices(found: Iterable[FoundDevice]) -> None:
         if device.failure:
             console.print(f"{device.name}: not there: {device.failure}", highlight=False, markup=False)
             continue
-        table = _Figures(device.name)
+        table = Figures(device.name)
         for name, value in device.facts.items():
             table.add_row(name, "" if value is None else str(value))
         console.print(table)
@@ -181,7 +162,7 @@ def print_devices(found: Iterable[FoundDevice]) -> None:
 
 def print_reconstruction(made: StoredReconstruction) -> None:
     """Say what was reconstructed and where it is."""
-    table = _Figures("Reconstruction")
+    table = Figures("Reconstruction")
     table.add_row("pairs", f"{made.evidence.n_pairs:,} in {made.evidence.n_blocks} blocks")
     table.add_row("total light", f"{made.reconstruction.estimate.total:.5g} detector units per exposure")
     table.add_row(
@@ -197,7 +178,7 @@ def print_info(run: StoredRun) -> None:
     """Print what a run holds."""
     facts = run.facts
     sensing = facts["config"]["sensing"]
-    table = _Figures(str(run.path))
+    table = Figures(str(run.path))
     table.add_row("state", run.state)
     if facts.get("cause"):
         table.add_row("cause", facts["cause"])
@@ -227,61 +208,14 @@ def print_info(run: StoredRun) -> None:
             f"picture {accepted['picture_time_us']} µs, illumination {accepted['illumination_time_us']} µs "
             f"(as accepted), camera readout {readout['readout_us']:g} µs ({readout['source']})",
         )
+    if check := facts.get("self_check"):
+        table.add_row("self-check", check["verdict"])
+        table.add_row("it would notice", check["power"])
+        table.add_row("the run's own noise", check["own_estimate"])
+        table.add_row("first minus second", check["spike"])
     for kind, device in facts.get("devices", {}).items():
         table.add_row(kind.replace("_", " "), str(device["name"]))
     table.add_row("versions", ", ".join(f"{name} {number}" for name, number in facts["versions"].items()))
     for warning in facts.get("warnings", []):
         table.add_row("warning", warning)
     Console().print(table)
-
-
-def _on_bar(progress: Progress, config: AcquisitionConfig, ask: bool) -> Observer:
-    bars: list[TaskID] = []
-
-    def on_event(event: Event) -> None:
-        if event.kind in (EventKind.BLOCK_REPEATED, EventKind.WARNING):
-            progress.console.print(f"{event.kind}: {event.text}", highlight=False, markup=False)
-
-    def confirm(n_exposures: int) -> bool:
-        """Ask with the bar out of the way."""
-        if not ask:
-            return True
-        progress.stop()
-        dose = dose_mj(config, n_exposures)
-        console = progress.console
-        console.print(
-            f"First light on real devices: {n_exposures:,} exposures"
-            + ("" if dose is None else f", {dose:.4g} mJ on the sample")
-        )
-        try:
-            said_yes = console.input("Go on? [y/N] ").strip().lower() in ("y", "yes")
-        except EOFError:
-            said_yes = False
-        progress.start()
-        return said_yes
-
-    def on_schedule(schedule: Schedule) -> None:
-        bars.append(progress.add_task("acquiring", total=schedule.n_pairs, image=""))
-
-    def on_block(readings: Readings) -> None:
-        progress.advance(bars[0], readings.n_pairs)
-
-    def on_image(image: LiveImage) -> None:
-        peak = float(image.reconstruction.image.max()) or 1.0
-        progress.update(bars[0], image=f"forecast {image.reconstruction.forecast_psnr(peak):.1f} dB")
-
-    return Observer(on_schedule, on_block, on_image, on_event, confirm)
-
-
-class _Figures:
-    """A table of two columns, what and figure, in which nothing is taken for markup."""
-
-    def __init__(self, title: str) -> None:
-        self._table = Table("what", "figure", title=Text(title), title_justify="left", show_header=False)
-
-    def add_row(self, what: str, figure: str) -> None:
-        """One more figure."""
-        self._table.add_row(Text(what), Text(figure))
-
-    def __rich__(self) -> Table:
-        return self._table

@@ -34,8 +34,10 @@ from acquisition.run_in_progress import RunInProgress, now
 from acquisition.run_layout import RunState
 from acquisition.run_rules import patience_s, play_rules
 from acquisition.run_store import RunStore
+from acquisition.self_check import SelfCheckCollector, on_record, self_check_collector
 from acquisition.sensing_plan import SensingPlan, plan_sensing
 from acquisition.store_writer import StoreWriter
+from calibration import self_check_text
 from devices.errors import DetectorTimeoutError
 from models.metrics import psnr
 from models.pictures import PictureRenderer
@@ -65,6 +67,7 @@ class _Played:
     evidence: Evidence
     live_record: NDArray[np.float64]
     warnings: tuple[str, ...]
+    self_check: SelfCheckCollector | None
 
 
 def acquire(config: AcquisitionConfig, *, overwrite: bool = False, observer: Observer | None = None) -> RunResult:
@@ -131,8 +134,9 @@ def acquire(config: AcquisitionConfig, *, overwrite: bool = False, observer: Obs
             dark_level = detector_dark_level(dark, dark_under_light)
             run.journal.add(EventKind.DARK_LEVEL, f"dark level {dark_level:.5g} detector units", level=dark_level)
             collector = EvidenceCollector(config.sensing.side**2, dark_level)
+            self_check = self_check_collector(config, facts, dark)
             with run.marked():
-                played = _play(config, plan, devices, collector, run)
+                played = _play(config, plan, devices, collector, self_check, run)
         return _conclude(config, plan, played, sample, run)
 
 
@@ -156,8 +160,8 @@ def resume(path: Path, asked: AcquisitionConfig | None = None, *, observer: Obse
             observer.on_schedule(plan.schedule)
         if not left:
             _begin_again(run, resumption)
-            evidence = resumption.collector(observer.on_block).snapshot()
-            played = _Played(evidence, resumption.run.live_record, ())
+            collector, self_check = resumption.collectors(observer.on_block)
+            played = _Played(collector.snapshot(), resumption.run.live_record, (), self_check)
             return _conclude(config, plan, played, sample, run)
         with connected_devices(config, sample) as devices:
             check_bench(config, plan.schedule, devices)
@@ -172,12 +176,12 @@ def resume(path: Path, asked: AcquisitionConfig | None = None, *, observer: Obse
             )
             observer.confirm_light(config.simulated, left)
             _begin_again(run, resumption)
-            collector = resumption.collector(observer.on_block)
+            collector, self_check = resumption.collectors(observer.on_block)
             continuation = Continuation(
                 first, lambda: devices.restore_bench(resumption.bench_state), resumption.check_timing
             )
             with run.marked():
-                played = _play(config, plan, devices, collector, run, continuation)
+                played = _play(config, plan, devices, collector, self_check, run, continuation)
         return _conclude(config, plan, played, sample, run)
 
 
@@ -200,6 +204,7 @@ def _play(
     plan: SensingPlan,
     devices: ConnectedDevices,
     collector: EvidenceCollector,
+    self_check: SelfCheckCollector | None,
     run: RunInProgress,
     continuation: Continuation | None = None,
 ) -> _Played:
@@ -221,14 +226,14 @@ def _play(
         run.controller.play(
             plan.schedule,
             lambda block, readings: prove_alignment(block, readings, plan.noise, collector.dark_level),
-            (writer.put, collector.add, show),
+            (writer.put, collector.add, *([] if self_check is None else [self_check.add]), show),
             continuation,
         )
     evidence = collector.snapshot()
     warnings = list(_warnings(evidence, live.failure, devices.light_source.is_on()))
     for warning in warnings:
         journal.add(EventKind.WARNING, warning)
-    return _Played(evidence, live.record, tuple(warnings))
+    return _Played(evidence, live.record, tuple(warnings), self_check)
 
 
 def _conclude(
@@ -248,7 +253,8 @@ def _conclude(
     store.write_live_record(played.live_record)
     if sample is not None:
         store.write_image("sample", sample)
-    warnings = list(played.warnings)
+    check, warned = _check_readings(played.self_check, run)
+    warnings = [*played.warnings, *warned]
     try:
         draw_result(config.output.picture_path, reconstruction, evidence, config, sample)
     except Exception as error:  # a picture that cannot be drawn does not make a measured run a failed one
@@ -266,6 +272,7 @@ def _conclude(
         dark_level=evidence.dark_level,
         lit_dark_level=evidence.lit_dark_level,
         forecast_mse=reconstruction.forecast_mse,
+        self_check=check,
     )
     run.journal.add(
         EventKind.FINISHED, f"{evidence.n_blocks} blocks, {evidence.n_pairs} pairs, light off, devices free"
@@ -294,6 +301,19 @@ def _warnings(evidence: Evidence, live_failure: Exception | None, light_stays_on
         )
     if live_failure is not None:
         yield f"the live view ended early: {live_failure!r}"
+
+
+def _check_readings(
+    collector: SelfCheckCollector | None, run: RunInProgress
+) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+    """Whether the readings fit to the noise model, for the record, and what there is to warn of."""
+    if collector is None:
+        return None, ()
+    check = collector.checked()
+    warnings = self_check_text.warnings(check, collector.knowledge)
+    for warning in warnings:
+        run.journal.add(EventKind.WARNING, warning)
+    return on_record(check), warnings
 
 
 def _residual_risk_bound(config: AcquisitionConfig, plan: SensingPlan, failed: Counter[str]) -> float:

@@ -141,7 +141,7 @@ def make_schedule(
     come into the first banks, so that the live image is worth looking at early; seed: order of H+ and H- in each pair.
     """
     ranked = ranked_coefficients(repeats, importance)
-    plus_first = np.random.default_rng([seed, _PAIR_ORDER_STREAM]).random(len(repeats)) < 0.5
+    plus_first = pair_order(len(repeats), seed)
     banks: list[Bank] = []
     at = 0
     while at < len(ranked):
@@ -153,6 +153,11 @@ def make_schedule(
         for pass_number, first, end, rounds in _passes_in_blocks(bank, limits.block_exposures):
             blocks.append(Block(len(blocks), bank, pass_number, first, end, rounds))
     return Schedule(np.asarray(repeats, dtype=np.int32), tuple(banks), tuple(blocks))
+
+
+def pair_order(n_coefficients: int, seed: int) -> NDArray[np.bool_]:
+    """Whether H+ comes before H-, bool [n_coefficients], fixed for every coefficient by the seed (DESIGN §5.7)."""
+    return np.random.default_rng([seed, _PAIR_ORDER_STREAM]).random(n_coefficients) < 0.5
 
 
 def ranked_coefficients(repeats: NDArray[np.int32], importance: NDArray[np.float64]) -> NDArray[np.int64]:
