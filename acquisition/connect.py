@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from acquisition.bucket_region import bucket_region
 from acquisition.config import AcquisitionConfig
 from acquisition.connected_devices import ConnectedDevices
 from acquisition.device_sections import (
@@ -23,6 +24,7 @@ from acquisition.device_sections import (
 )
 from acquisition.interrupts import Ending
 from devices.detector import Detector
+from devices.errors import FrameShapeError
 from devices.light_source import LightSource
 from devices.projector import Projector
 
@@ -93,8 +95,13 @@ def sample_on_stage(config: AcquisitionConfig) -> NDArray[np.float64] | None:
     return simulated_sample(config)
 
 
-def micromanager_detector(core: Any, config: MicroManagerDetector | SimulatedDetector) -> Detector:
-    """The driver of a camera on a Micro-Manager core, set up as the file says."""
+def micromanager_detector(
+    core: Any, config: MicroManagerDetector | SimulatedDetector, region: BucketRegion | None
+) -> Detector:
+    """The driver of a camera on a Micro-Manager core, set up as the file says.
+
+    region: the pixels it sums, None for all of them. Raises what the driver raises.
+    """
     from devices.micromanager import MicroManagerDetector as MicroManagerDriver
     from devices.micromanager_settings import MicroManagerSettings
 
@@ -102,7 +109,7 @@ def micromanager_detector(core: Any, config: MicroManagerDetector | SimulatedDet
     settings = MicroManagerSettings(
         camera=config.camera if config.kind == "micro-manager" else None,
         offset_per_px=config.offset_per_px,
-        region=_corners(config.region),
+        region=_corners(region),
         properties_when_armed=tuple((each.device, each.name, each.value) for each in config.when_armed),
         properties_when_left=tuple((each.device, each.name, each.value) for each in config.when_left),
         frame_metadata=config.frame_metadata or config.time_tolerance_us is not None,
@@ -115,7 +122,12 @@ def micromanager_detector(core: Any, config: MicroManagerDetector | SimulatedDet
         full_scale=config.full_scale,
         readout_property=None if readout is None else (readout.device, readout.name, readout.unit),
     )
-    return MicroManagerDriver(core, settings)
+    try:
+        return MicroManagerDriver(core, settings)
+    except FrameShapeError as error:
+        if config.registration is not None:
+            error.add_note(f"the bucket region is what {config.registration} gives: was the camera set otherwise then?")
+        raise
 
 
 def alp_settings(config: DmdSection) -> Any:
@@ -163,7 +175,7 @@ def connected_core(config: AcquisitionConfig, stack: ExitStack) -> Any:
 
 def connected_detector(config: AcquisitionConfig, core: Any, stack: ExitStack) -> Detector:
     """The camera of a real bench on its core, left as it was when the stack ends. Raises what its driver raises."""
-    detector = micromanager_detector(core, _micromanager(config))
+    detector = micromanager_detector(core, _micromanager(config), bucket_region(config))
     stack.callback(detector.close)
     return detector
 

@@ -16,7 +16,8 @@ from acquisition.device_sections import (
 )
 from acquisition.section import Section
 
-# A lab's own device properties mean nothing to the simulated camera.
+# A lab's own frame and device properties mean nothing to the simulated camera.
+_NO_FRAME: dict[str, Any] = {"region": None, "registration": None, "camera_roi": None, "binning": None}
 _NO_PROPERTIES: dict[str, Any] = {"when_armed": (), "when_left": (), "readout_property": None}
 
 
@@ -30,7 +31,7 @@ def rehearsal_of(config: AcquisitionConfig) -> AcquisitionConfig:
     if projector.kind == "alp":
         projector = SimulatedProjector(kind="simulated", **_shared(projector, DmdSection))
     if detector.kind == "micro-manager":
-        rehearsed = detector.model_copy(update={"region": None, "camera_roi": None, "binning": None, **_NO_PROPERTIES})
+        rehearsed = detector.model_copy(update={**_NO_FRAME, **_NO_PROPERTIES})
         detector = SimulatedDetector(kind="simulated", **_shared(rehearsed, CameraSection))
     if isinstance(light, LightSection) and light.kind != "simulated":
         wire = light.kind if light.kind in ("obis", "sc10") else "shutter"
