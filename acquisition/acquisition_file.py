@@ -23,19 +23,30 @@ def load_acquisition(path: Path, changes: Mapping[str, Mapping[str, Any]] | None
     Raises AcquisitionFileError where the file is missing, is no YAML mapping, or has bad keys or values: every
     problem names the path of its key, what was found and what is allowed.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise AcquisitionFileError(str(path), [Problem("(file)", str(error), "a readable UTF-8 text file")]) from error
-    try:
-        document = yaml.load(text, _UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise AcquisitionFileError(
-            str(path), [Problem("(file)", " ".join(str(error).split()), "valid YAML")]
-        ) from error
+    document = _read(path)
     for section, values in (changes or {}).items():
         if isinstance(document, dict) and isinstance(document.setdefault(section, {}), dict):
             document[section].update(values)
+    return validate_acquisition(document, source=str(path))
+
+
+def load_to_calibrate(path: Path, *, noise: bool = False, registration: bool = False) -> AcquisitionConfig:
+    """Read an acquisition file to measure what it takes from calibrations, which may not be there yet.
+
+    noise, registration: do without that calibration; a rehearsal then has the bench's gain and variance, or 1 and 0.
+    Raises AcquisitionFileError.
+    """
+    document = _read(path)
+    if not isinstance(document, dict):
+        return validate_acquisition(document, source=str(path))
+    stated = document.get("noise")
+    if noise and (stated is None or (isinstance(stated, dict) and stated.get("calibration") is not None)):
+        bench = document.get("bench")
+        bench = bench if isinstance(bench, dict) else {}
+        document["noise"] = {"gain": bench.get("gain") or 1.0, "variance": bench.get("variance") or 0.0}
+    detector = devices.get("detector") if isinstance(devices := document.get("devices"), dict) else None
+    if registration and isinstance(detector, dict):
+        detector.pop("registration", None)
     return validate_acquisition(document, source=str(path))
 
 
@@ -63,6 +74,20 @@ def example_dry_run() -> Path:
 def dump_acquisition(config: AcquisitionConfig) -> str:
     """The acquisition file as YAML text; reading it again gives an equal configuration."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read(path: Path) -> Any:
+    """The parsed document. Raises AcquisitionFileError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise AcquisitionFileError(str(path), [Problem("(file)", str(error), "a readable UTF-8 text file")]) from error
+    try:
+        return yaml.load(text, _UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise AcquisitionFileError(
+            str(path), [Problem("(file)", " ".join(str(error).split()), "valid YAML")]
+        ) from error
 
 
 def _problems(document: Any, error: ValidationError) -> list[Problem]:

@@ -1,21 +1,32 @@
-"""The command line: plan, check, devices, align, dry-run, acquire, resume, reconstruct, info, schema."""
+"""The command line: plan, check, devices, align, calibrate, dry-run, acquire, resume, reconstruct, info, schema."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from acquisition.cli_calibrate import calibrate
+from acquisition.cli_frame import (
+    BAD_INPUT,
+    RUN_FAILED,
+    AcquisitionFile,
+    OptionalAcquisitionFile,
+    OutputOption,
+    OverwriteOption,
+    RunArgument,
+    SampleOption,
+    YesOption,
+    interrupted,
+    load_file,
+    must_be_confirmable,
+)
+
 if TYPE_CHECKING:
     from acquisition.config import AcquisitionConfig
-
-BAD_INPUT = 2
-RUN_FAILED = 1
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="hadascope",
@@ -25,19 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-AcquisitionFile = Annotated[Path, typer.Argument(help="Acquisition file (YAML).", show_default=False)]
-OptionalAcquisitionFile = Annotated[
-    Path | None,
-    typer.Argument(help="Acquisition file (YAML); none: the example 128 × 128 dry run.", show_default=False),
-]
-SampleOption = Annotated[Path | None, typer.Option("--sample", help="TIFF or PNG to put on the simulated stage.")]
-OutputOption = Annotated[
-    Path | None, typer.Option("--output", help="Folder of the run, instead of the file's output.run.")
-]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a run and a picture that exist.")]
-YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask before the first light on real devices.")]
-RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
+app.add_typer(calibrate, name="calibrate")
 
 
 @app.command()
@@ -49,7 +48,7 @@ def plan(file: OptionalAcquisitionFile = None, sample: SampleOption = None) -> N
     from acquisition.preflight import check_dose
     from acquisition.sensing_plan import plan_sensing
 
-    config = _load(file, sample, None)
+    config = load_file(file, sample, None)
     stage = sample_on_stage(config)
     planned = plan_sensing(config, stage)
     check_dose(config, planned)
@@ -64,8 +63,8 @@ def check(
     from acquisition.check import Verdict, check_acquisition
     from acquisition.console import print_findings
 
-    config = _load(file, None, output)
-    with _interrupted(), closing(check_acquisition(config, overwrite=overwrite)) as found:
+    config = load_file(file, None, output)
+    with interrupted(), closing(check_acquisition(config, overwrite=overwrite)) as found:
         findings = print_findings(found)
     if any(finding.verdict is Verdict.REFUSED for finding in findings):
         raise typer.Exit(BAD_INPUT)
@@ -81,7 +80,7 @@ def devices(
     from acquisition.console import print_devices
     from acquisition.device_list import devices_found, devices_of
 
-    with _interrupted(), closing(devices_found() if file is None else devices_of(_load(file, None, None))) as found:
+    with interrupted(), closing(devices_found() if file is None else devices_of(load_file(file, None, None))) as found:
         print_devices(found)
 
 
@@ -99,12 +98,12 @@ def align(
     """Show a test picture under light for some seconds, for adjusting the optics; the camera is left alone."""
     from acquisition.alignment import show_alignment_picture
 
-    config = _load(file, None, None)
+    config = load_file(file, None, None)
     said = f"{picture} picture for {seconds:g} s"
-    _must_be_confirmable(config.simulated, yes=yes)
+    must_be_confirmable(config.simulated, yes=yes)
     if not config.simulated and not yes:
         typer.confirm(f"Light on the sample: {said}. Go on?", abort=True)
-    with _interrupted():
+    with interrupted():
         show_alignment_picture(config, picture, seconds, index=index, laser_power_mw=power_mw)
     typer.echo(f"shown: {said}; the light is off")
 
@@ -119,7 +118,7 @@ def dry_run(
     """Rehearse an acquisition on simulated devices, whatever devices the file names."""
     from acquisition.rehearsal import rehearsal_of
 
-    _acquire(rehearsal_of(_load(file, sample, output)), overwrite=overwrite, yes=True)
+    _acquire(rehearsal_of(load_file(file, sample, output)), overwrite=overwrite, yes=True)
 
 
 @app.command()
@@ -127,7 +126,7 @@ def acquire(
     file: AcquisitionFile, output: OutputOption = None, overwrite: OverwriteOption = False, yes: YesOption = False
 ) -> None:
     """Acquire on the devices the file names."""
-    _acquire(_load(file, None, output), overwrite=overwrite, yes=yes)
+    _acquire(load_file(file, None, output), overwrite=overwrite, yes=yes)
 
 
 @app.command()
@@ -143,9 +142,9 @@ def resume(
     from acquisition.console import watched_resumption
     from acquisition.stored_run import StoredRun
 
-    _must_be_confirmable(StoredRun(run).facts["simulated"], yes=yes)
-    asked = None if file is None else _load(file, None, None)
-    with _interrupted():
+    must_be_confirmable(StoredRun(run).facts["simulated"], yes=yes)
+    asked = None if file is None else load_file(file, None, None)
+    with interrupted():
         watched_resumption(run, asked, ask=not yes)
 
 
@@ -209,44 +208,9 @@ def _said(error: Exception) -> str:
 def _acquire(config: AcquisitionConfig, *, overwrite: bool, yes: bool) -> None:
     from acquisition.console import watched_acquisition
 
-    _must_be_confirmable(config.simulated, yes=yes)
-    with _interrupted():
+    must_be_confirmable(config.simulated, yes=yes)
+    with interrupted():
         watched_acquisition(config, overwrite=overwrite, ask=not yes)
-
-
-def _must_be_confirmable(simulated: bool, *, yes: bool) -> None:
-    """See early that somebody can be asked before the first light on real devices."""
-    if simulated or yes or sys.stdin.isatty():
-        return
-    typer.echo("error: nobody can be asked before the first light on real devices: add --yes", err=True)
-    raise typer.Exit(BAD_INPUT)
-
-
-@contextmanager
-def _interrupted() -> Iterator[None]:
-    """Let Ctrl-C and requests to terminate end what is under way in order, light off first; then exit 130."""
-    from acquisition.interrupts import orderly_interrupts
-
-    try:
-        with orderly_interrupts():
-            yield
-    except KeyboardInterrupt as stop:
-        if failures := getattr(stop, "__notes__", []):
-            typer.echo("\n".join(["error: interrupted, and not everything ended as it should:", *failures]), err=True)
-            raise typer.Exit(RUN_FAILED) from None
-        typer.echo("interrupted: the devices are let go of, every committed block is kept", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def _load(file: Path | None, sample: Path | None, output: Path | None) -> AcquisitionConfig:
-    from acquisition.acquisition_file import example_dry_run, load_acquisition
-
-    changes: dict[str, dict[str, object]] = {}
-    if sample is not None:
-        changes["sample"] = {"image": str(sample), "name": sample.name}
-    if output is not None:
-        changes["output"] = {"run": str(output), "picture": None}
-    return load_acquisition(example_dry_run() if file is None else file, changes)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from acquisition.bucket_region import bucket_region, bucket_region_problems
 from acquisition.device_sections import Devices
@@ -199,6 +199,10 @@ class Blocks(Section):
 
 class Noise(Section):
     """The detector's noise model: y = a·Poisson(light/a) + N(0, b), stated or from a calibration."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"required": [], "anyOf": [{"required": ["gain", "variance"]}, {"required": ["calibration"]}]}
+    )
 
     gain: float = quantity(
         "a: detector units per photo-electron; with a calibration: what it says", "detector units", gt=0

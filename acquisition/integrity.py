@@ -39,6 +39,8 @@ _PAIR_SPREAD = 0.25
 
 # So many standard deviations mean certainty where the noise is not known; and of normal noise, per median deviation.
 _SURE_DEVIATIONS = 6.0
+# Of all readings of guards the lowest three fifths are dark. Shifted ones hold both levels too, if fewer bright ones.
+_GUARD_QUANTILES = (0.2, 0.9)
 _NORMAL_PER_MAD = 1.4826
 
 # What is displayed, and its light as a share of T.
@@ -107,22 +109,20 @@ def prove_alignment(block: Block, readings: Readings, noise: NoiseModel, dark_le
 def prove_guard_code(block: Block, readings: Readings) -> None:
     """Raise unless every guard reads its code, where the noise is not known yet.
 
-    Each place must lie on its own side of the middle between the block's bright and dark level, which both must be six
-    standard deviations away from it: at most 10⁻⁹ false alarms an exposure for normal noise. A shift by one or two
-    exposures puts two places on the wrong side. Raises AlignmentError, GuardsTooDimError, and where bright and dark
-    pictures read the same NoSignalError or ConstantReadingsError.
+    Each place must lie on its own side of the middle between bright and dark, and both must be six standard deviations
+    away from it: at most 10⁻⁹ false alarms an exposure for normal noise. A shift by one or two exposures puts two
+    places on the wrong side. The levels come from the guards' readings wherever in the code they stand, so that shifted
+    guards are not taken for missing light. Raises AlignmentError, GuardsTooDimError, and where bright and dark pictures
+    read the same NoSignalError, ConstantReadingsError or SaturatedThroughoutError.
     """
-    bright, dark = float(np.median(readings.bright)), float(np.median(readings.dark))
-    spread = max(_spread(readings.bright), _spread(readings.dark))
-    if bright - dark <= _SURE_DEVIATIONS * spread / readings.bright.size**0.5:
-        raise _no_signal(block, readings, bright, dark)
+    guards = readings.guards
+    dark, bright = (float(level) for level in np.quantile(guards, _GUARD_QUANTILES))
+    above = guards > (bright + dark) / 2
+    spread = max(_spread(guards[above]), _spread(guards[~above]))
     if (bright - dark) / 2 <= _SURE_DEVIATIONS * spread:
-        raise GuardsTooDimError(
-            f"block {block.number}: bright pictures read {bright:.5g} and dark ones {dark:.5g} detector units, give or "
-            f"take {spread:.3g}: too close to tell lost triggers by. Raise the light or the illumination time"
-        )
-    expected = guard_bright(readings.guards.shape[1])
-    wrong = np.flatnonzero(((readings.guards > (bright + dark) / 2) != expected).any(axis=1))
+        raise _too_little_light(block, readings, spread)
+    expected = guard_bright(guards.shape[1])
+    wrong = np.flatnonzero((above != expected).any(axis=1))
     if len(wrong):
         guard = int(wrong[0])
         raise AlignmentError(
@@ -320,18 +320,29 @@ class _GuardTest:
 
 
 def _spread(readings: NDArray[np.float64]) -> float:
-    """Standard deviation of readings [n, m], a few odd ones not counted."""
+    """Standard deviation of readings [n], a few odd ones not counted."""
+    if readings.size == 0:
+        return 0.0
     return _NORMAL_PER_MAD * float(np.median(np.abs(readings - np.median(readings))))
 
 
-def _no_signal(block: Block, readings: Readings, bright: float, dark: float) -> NotCalibratableError:
-    found = f"block {block.number}: bright pictures read {bright:.5g} and dark ones {dark:.5g} detector units"
-    if readings.saturated == block.n_exposures:
-        return SaturatedThroughoutError(
-            f"{found}, and every exposure saturated the detector, those of dark pictures too: lower the detector's "
-            "offset or the light that does not come from the mirrors"
+def _too_little_light(block: Block, readings: Readings, spread: float) -> GuardsTooDimError | NotCalibratableError:
+    bright, dark = readings.bright, readings.dark
+    found = (
+        f"block {block.number}: bright pictures read {bright.mean():.5g} and dark ones {dark.mean():.5g} detector units"
+    )
+    error = (bright.var() / bright.size + dark.var() / dark.size) ** 0.5
+    if bright.mean() - dark.mean() > _SURE_DEVIATIONS * error:
+        return GuardsTooDimError(
+            f"{found}, give or take {spread:.3g}: too close to tell lost triggers by. Raise the light or the "
+            "illumination time"
         )
-    if np.ptp(readings.guards) == 0 and np.ptp(readings.plus) == 0 and np.ptp(readings.minus) == 0:
+    if 2 * readings.saturated > block.n_exposures:
+        return SaturatedThroughoutError(
+            f"{found}, and {readings.saturated} of {block.n_exposures} exposures saturated the detector, those of dark "
+            "pictures too: lower the detector's offset or the light that does not come from the mirrors"
+        )
+    if all(np.ptp(values) == 0 for values in (readings.guards, readings.plus, readings.minus)):
         return ConstantReadingsError(
             f"{found}, and no reading differs from another one: is the camera's cap on, the region of its frame the "
             "right one, and is it really exposing?"

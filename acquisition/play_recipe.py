@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from acquisition.bench_check import check_bench
-from acquisition.calibration_identity import camera_identity
+from acquisition.calibration_identity import calibration_on_record, camera_identity, check_noise_calibration
+from acquisition.calibration_output import CalibrationOutput
 from acquisition.config import AcquisitionConfig
 from acquisition.connect import connected_devices, sample_on_stage
 from acquisition.connected_devices import ConnectedDevices
@@ -39,14 +39,14 @@ def play_recipe(
     config: AcquisitionConfig,
     recipe: Recipe,
     pictures: PictureSource,
-    raw: Path,
+    output: CalibrationOutput,
     facts: dict[str, Any],
     *,
     overwrite: bool = False,
     observer: Observer | None = None,
     afterwards: Afterwards | None = None,
 ) -> None:
-    """Play a recipe and store every reading in the zarr folder ``raw``; what they mean is fitted from there.
+    """Play a recipe and store every reading in the zarr folder of ``output``; what they mean is fitted from there.
 
     facts: JSON-able, kept with the readings; afterwards: what else is tried with the connected devices, and the facts
     that it found, kept too. Whatever ends it, the light goes off, the readings are marked with their true state, and
@@ -54,7 +54,7 @@ def play_recipe(
     calibration.verdict.NotCalibratableError where there is no light to calibrate with.
     """
     observer = Observer() if observer is None else observer
-    config = _with_frames(config, recipe)
+    config = _keeping(config, frames=recipe.keeps_frames)
     sample = sample_on_stage(config)
     with orderly_interrupts(), Ending() as ending:
         run = RunInProgress(observer)
@@ -64,8 +64,9 @@ def play_recipe(
             most = most_block_exposures(config, info.buffer_frames)
             schedule = recipe_schedule(recipe, config.memory_pictures, most)
             readout = check_bench(config, schedule, devices)
+            check_noise_calibration(config, info)
             frames = kept_frames(config, info)
-            check_room(raw, schedule, 0 if frames is None else frames.n_bytes)
+            check_room(output.raw, schedule, 0 if frames is None else frames.n_bytes)
             if observer.on_schedule is not None:
                 observer.on_schedule(schedule)
             n_dark = min(DARK_EXPOSURES, most, config.memory_pictures)
@@ -76,7 +77,7 @@ def play_recipe(
             observer.confirm_light(config.simulated, schedule.n_exposures)
             dark_under_light = devices.light_source.is_on()
             run.store = RunStore.create(
-                raw,
+                output.raw,
                 schedule,
                 {"pairs": recipe.pairs, "plus_first": recipe.plus_first, "rests_s": recipe.rests_s},
                 {
@@ -84,6 +85,7 @@ def play_recipe(
                     **devices_on_record(devices, controller),
                     **facts,
                     "recipe": recipe.name,
+                    "noise_calibration": calibration_on_record(config),
                     "section_pairs": recipe.section_pairs,
                     "memory_pictures": config.memory_pictures,
                     "block_exposures": most,
@@ -97,6 +99,7 @@ def play_recipe(
                 frames=frames,
                 overwrite=overwrite,
             )
+            output.forget()
             where = "simulated" if config.simulated else "real"
             run.begin(
                 EventKind.STARTED,
@@ -122,8 +125,7 @@ def _play(
         controller.play(schedule, prove_guard_code, (writer.put, *seen))
 
 
-def _with_frames(config: AcquisitionConfig, recipe: Recipe) -> AcquisitionConfig:
-    if not recipe.keeps_frames:
-        return config
-    detector = config.devices.detector.model_copy(update={"keep_frames": True, "region": None})
+def _keeping(config: AcquisitionConfig, *, frames: bool) -> AcquisitionConfig:
+    """The same with a detector that keeps its frames where they are fitted, and only then."""
+    detector = config.devices.detector.model_copy(update={"keep_frames": frames})
     return config.replace(devices=config.devices.model_copy(update={"detector": detector}))

@@ -36,8 +36,7 @@ def check_writable(run: Path, files: Sequence[Path], *, overwrite: bool, make_fo
     Raises OutputExistsError, NotARunError, and OSError where a folder cannot be made.
     """
     for file in files:
-        if file.exists() and not overwrite:
-            raise existing_output(file, "the picture" if file.suffix == ".png" else "the file")
+        check_new(file, overwrite=overwrite)
     check_replaceable(run, overwrite=overwrite)
     for folder in {path.absolute().parent for path in (run, *files)} if make_folders else ():
         try:
@@ -45,6 +44,12 @@ def check_writable(run: Path, files: Sequence[Path], *, overwrite: bool, make_fo
         except OSError as error:
             text = f"the output's folder cannot be made ({error.strerror})"
             raise OSError(error.errno, text, str(folder)) from error
+
+
+def check_new(file: Path, *, overwrite: bool) -> None:
+    """Raise OutputExistsError where a file stands already that may not be overwritten."""
+    if file.exists() and not overwrite:
+        raise existing_output(file, "the picture" if file.suffix == ".png" else "the file")
 
 
 def check_room(run: Path, schedule: Schedule, frame_bytes: int) -> None:

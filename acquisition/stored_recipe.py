@@ -83,6 +83,12 @@ def stored_schedule(run: StoredRun) -> Schedule:
     return schedule
 
 
+def calibration_title(run: StoredRun) -> str:
+    """With what and when, for a plot."""
+    where = "simulated devices" if run.facts["simulated"] else run.facts["identity"]["camera"]
+    return f"{where}, {run.facts['ended']}"
+
+
 def filed(block: Block, readings: Readings) -> tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np.float64]]:
     """Pair int64, sign int8 and value float64 of every exposure of a block [n], in the order of display."""
     pair = np.zeros(block.n_exposures, dtype=np.int64)

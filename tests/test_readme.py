@@ -30,7 +30,7 @@ def test_every_module_that_is_named_exists(module: str) -> None:
 
 
 def test_the_bench_of_the_readme_can_be_planned_and_rehearsed() -> None:
-    (snippet,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    snippet, _ = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
     document = {**yaml.safe_load(example_dry_run().read_text(encoding="utf-8")), **yaml.safe_load(snippet)}
     config = validate_acquisition(document, "the README")
     assert not config.simulated

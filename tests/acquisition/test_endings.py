@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from acquisition import cli, integrity
+from acquisition import cli, cli_frame, integrity
 from acquisition import run as run_module
 from acquisition.config import AcquisitionConfig
 from acquisition.events import Event, EventKind
@@ -276,7 +276,7 @@ def test_exit_code_130_is_a_run_that_somebody_stopped(
     config = whole_light_config(tmp_path)
     watched = watch(monkeypatch, lambda bench: amid_a_run(bench, partial(signal.raise_signal, signal.Signals[name])))
     before = signal.getsignal(signal.Signals[name])
-    assert exit_code(monkeypatch, "dry-run", written(config)) == cli.INTERRUPTED
+    assert exit_code(monkeypatch, "dry-run", written(config)) == cli_frame.INTERRUPTED
     assert "every committed block is kept" in capfd.readouterr().err
     assert signal.getsignal(signal.Signals[name]) is before
     assert prove_stored(config).state is RunState.STOPPED
@@ -311,7 +311,7 @@ def test_exit_code_1_is_a_run_that_failed(
         whole(store, readings)
 
     monkeypatch.setattr(RunStore, "write_block", full)
-    assert exit_code(monkeypatch, "dry-run", written(config)) == cli.RUN_FAILED
+    assert exit_code(monkeypatch, "dry-run", written(config)) == cli_frame.RUN_FAILED
     assert "no space left" in capfd.readouterr().err
     assert prove_stored(config).state is RunState.FAILED
     at_rest(watched)
@@ -321,7 +321,7 @@ def test_exit_code_2_is_an_acquisition_that_cannot_be_begun(tmp_path: Path, monk
     config = whole_light_config(tmp_path)
     file = written(config)
     file.write_text(file.read_text(encoding="utf-8").replace('"alpha": 0.5', '"alpha": 7'), encoding="utf-8")
-    assert exit_code(monkeypatch, "dry-run", file) == cli.BAD_INPUT
+    assert exit_code(monkeypatch, "dry-run", file) == cli_frame.BAD_INPUT
     assert not config.output.run.exists()
 
 
@@ -353,7 +353,7 @@ def test_a_second_request_to_stop_does_not_interrupt_the_ending(
         amid_a_run(bench, first)
 
     watched = watch(monkeypatch, prepare)
-    assert exit_code(monkeypatch, "dry-run", written(config)) == cli.INTERRUPTED
+    assert exit_code(monkeypatch, "dry-run", written(config)) == cli_frame.INTERRUPTED
     assert "every committed block is kept" in capfd.readouterr().err
     assert wire.ending() == [each for each in ORDER if each != "marked"]
     assert prove_stored(config).state is RunState.STOPPED
@@ -371,7 +371,7 @@ def test_a_board_that_a_crashed_program_still_holds_explains_itself(
 
     monkeypatch.setattr(SimulatedAlpLibrary, "AlpDevAlloc", held)
     config = whole_light_config(tmp_path)
-    assert exit_code(monkeypatch, "dry-run", written(config)) == cli.RUN_FAILED
+    assert exit_code(monkeypatch, "dry-run", written(config)) == cli_frame.RUN_FAILED
     said = capfd.readouterr().err
     assert "held by another program or by one that crashed" in said
     assert "unplug the board's USB cable or power-cycle it" in said
@@ -383,7 +383,7 @@ def test_a_board_that_cannot_be_given_back_is_said_and_everything_else_is_let_go
 ) -> None:
     config = whole_light_config(tmp_path)
     watched = watch(monkeypatch, lambda bench: bench.library.inject("AlpDevFree", 1, ALP_ERROR_COMM))
-    assert exit_code(monkeypatch, "dry-run", written(config)) == cli.RUN_FAILED
+    assert exit_code(monkeypatch, "dry-run", written(config)) == cli_frame.RUN_FAILED
     assert "the board stays allocated" in capfd.readouterr().err
     run = prove_stored(config)
     assert run.committed.tolist() == list(range(run.n_blocks))
@@ -423,7 +423,7 @@ def test_a_process_that_is_asked_to_end_ends_in_order(tmp_path: Path, name: str)
         time.sleep(0.02)
     process.send_signal(signal.Signals[name])
     _, said = process.communicate(timeout=60)
-    assert process.returncode == cli.INTERRUPTED
+    assert process.returncode == cli_frame.INTERRUPTED
     assert "every committed block is kept" in said
     run = prove_stored(config)
     assert run.state is RunState.STOPPED
@@ -463,7 +463,7 @@ def test_a_process_whose_server_has_gone_ends_by_itself(tmp_path: Path, how: str
         timeout=60,
         check=False,
     )
-    assert ended.returncode == cli.RUN_FAILED, ended.stderr
+    assert ended.returncode == cli_frame.RUN_FAILED, ended.stderr
     assert "Micro-Manager server" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert StoredRun(config.output.run).state is RunState.FAILED

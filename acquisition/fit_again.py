@@ -1,0 +1,31 @@
+"""Fits a calibration again from the readings it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from acquisition.calibrated import Calibrated
+from acquisition.calibration_output import CalibrationOutput
+from acquisition.noise_calibration import noise_from
+from acquisition.registration_calibration import registration_from
+from acquisition.run_layout import NotARunError
+from acquisition.stability_calibration import stability_from
+from acquisition.stored_run import StoredRun
+
+_FITS: dict[str, Callable[[CalibrationOutput], Calibrated]] = {
+    "noise": noise_from,
+    "stability": stability_from,
+    "registration": registration_from,
+}
+
+
+def fit_again(raw: Path) -> Calibrated:
+    """The calibration whose raw readings lie in a folder, fitted again and written beside them.
+
+    Raises NotARunError, UnfinishedCalibrationError, CorruptBlockError, calibration.verdict.NotCalibratableError.
+    """
+    recipe = StoredRun(raw).facts.get("recipe")
+    if recipe not in _FITS:
+        raise NotARunError(f"{raw} holds no calibration: expected the raw readings (.zarr) beside a calibration's file")
+    return _FITS[recipe](CalibrationOutput.beside(raw))

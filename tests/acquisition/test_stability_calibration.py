@@ -1,0 +1,154 @@
+"""How steady the light is, and how fast pictures can follow each other, measured on the bench, whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from acquisition import play_recipe as play_module
+from acquisition.acquisition_file import dump_acquisition
+from acquisition.calibration_output import CalibrationOutput
+from acquisition.config import AcquisitionConfig
+from acquisition.controller import DoseLimitError
+from acquisition.fit_again import fit_again
+from acquisition.stability_calibration import StabilityResult, calibrate_stability, readout_file
+from acquisition.stored_recipe import stored_exposures
+from acquisition.stored_run import StoredRun
+from calibration.readout import read_readout_calibration
+from calibration.verdict import NoSignalError
+from sim_devices.bench import OpticalBench
+from tests.acquisition.bench_record import at_rest, watch
+from tests.acquisition.real_bench import CommandLine
+from tests.acquisition.test_noise_calibration import config_with, noisy_config
+
+BLEACHING, FADING, SOURCE_NOISE, CONTRAST = 0.01, 0.004, 0.002, 400.0
+
+
+def unsteady_config(folder: Path, **changes: dict[str, Any]) -> AcquisitionConfig:
+    bench = {
+        "bleaching_per_s": BLEACHING,
+        "lamp_fading_per_s": FADING,
+        "source_noise": SOURCE_NOISE,
+        "lamp_drift": 0.0,
+        "dmd_contrast": CONTRAST,
+        "photoelectrons_per_px": 2e4,
+    }
+    asked = {"timing": {"picture_time_us": 400, "illumination_time_us": 360}, **changes}
+    return noisy_config(folder, bench=bench, detector={"readout_us": 13.0}, **asked)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[AcquisitionConfig, StabilityResult]:
+    folder = tmp_path_factory.mktemp("stability")
+    config = unsteady_config(folder)
+    return config, calibrate_stability(config, CalibrationOutput(folder / "light.json"), seconds=6.0)
+
+
+def test_bleaching_and_lamp_drift_are_told_apart(made: tuple[AcquisitionConfig, StabilityResult]) -> None:
+    """Bleaching counts the time under light, of which the illumination is nine tenths; fading the clock's."""
+    calibration = made[1].calibration
+    assert calibration.bleaching is not None
+    assert calibration.lamp_drift is not None
+    assert calibration.bleaching.value == pytest.approx(BLEACHING, abs=0.003)
+    assert calibration.lamp_drift.value == pytest.approx(FADING, abs=0.003)
+
+
+def test_source_noise_and_contrast_are_those_of_the_bench(made: tuple[AcquisitionConfig, StabilityResult]) -> None:
+    calibration = made[1].calibration
+    assert calibration.inside.value**0.5 == pytest.approx(SOURCE_NOISE, rel=0.1)
+    assert calibration.contrast is not None
+    assert calibration.contrast.value == pytest.approx(CONTRAST, rel=0.05)
+
+
+def test_the_shortest_picture_time_is_exposure_and_readout_with_a_margin(
+    made: tuple[AcquisitionConfig, StabilityResult], tmp_path: Path
+) -> None:
+    """The readout comes out within the 2 % of a picture time that the search resolves, and acquisitions can name it."""
+    config, result = made
+    times = result.calibration.picture_time
+    assert times is not None
+    assert 373 <= times.shortest_working_us <= 1.02 * 373
+    assert times.shortest_working_us < times.safe_us <= 400
+    assert times.longest_failing_us is not None
+    assert times.longest_failing_us < 373
+    readout = read_readout_calibration(readout_file(result.output))
+    assert readout.readout_us == times.shortest_working_us - 360
+    named = config_with(
+        config, tmp_path, detector={"readout_us": None, "readout_calibration": str(readout_file(result.output))}
+    )
+    assert named.devices.detector.readout_calibration == readout_file(result.output)
+
+
+def test_the_light_rested_in_the_dark_between_stretches(made: tuple[AcquisitionConfig, StabilityResult]) -> None:
+    exposures = stored_exposures(StoredRun(made[1].output.raw))
+    gaps_s = (exposures.time_us[1:] - exposures.time_us[:-1]) * 1e-6
+    assert gaps_s[gaps_s > 0.5].sum() == pytest.approx(6.0, abs=1.0)
+    assert exposures.lit_s[-1] == pytest.approx(0.9 * 6.0, abs=0.3)
+
+
+def test_the_same_readings_give_the_same_calibration_again(made: tuple[AcquisitionConfig, StabilityResult]) -> None:
+    output = made[1].output
+    before = output.file.read_bytes(), readout_file(output).read_bytes()
+    fit_again(output.raw)
+    assert (output.file.read_bytes(), readout_file(output).read_bytes()) == before
+
+
+def test_without_a_search_nothing_is_said_of_picture_times(tmp_path: Path) -> None:
+    output = CalibrationOutput(tmp_path / "light.json")
+    result = calibrate_stability(unsteady_config(tmp_path), output, seconds=2.0, search=False)
+    assert result.calibration.picture_time is None
+    assert not readout_file(output).exists()
+
+
+def test_light_that_does_not_arrive_gives_a_verdict_and_no_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    decode = OpticalBench.decode
+    monkeypatch.setattr(OpticalBench, "decode", lambda bench, pictures: 0 * decode(bench, pictures))
+    with pytest.raises(NoSignalError):
+        calibrate_stability(unsteady_config(tmp_path), CalibrationOutput(tmp_path / "light.json"), seconds=2.0)
+    assert not list(tmp_path.glob("light*.json"))
+
+
+def test_exposures_of_the_search_count_as_dose_and_everything_is_put_to_rest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    watched = watch(monkeypatch)
+    monkeypatch.setattr(play_module, "connected_devices", watched.connected)
+    config = unsteady_config(tmp_path)
+    result = calibrate_stability(config, CalibrationOutput(tmp_path / "light.json"), seconds=2.0)
+    lit = sum(each.n_exposures for each in watched.bench.bench.record if each.light_on)
+    assert StoredRun(result.output.raw).facts["lit_exposures"] == lit
+    at_rest(watched, memory_pictures=config.memory_pictures)
+
+
+def test_the_dose_limit_ends_the_search_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the recipe takes is within the limit, and what the search would add is not."""
+    watched = watch(monkeypatch)
+    monkeypatch.setattr(play_module, "connected_devices", watched.connected)
+    planned = calibrate_stability(
+        unsteady_config(tmp_path), CalibrationOutput(tmp_path / "planned.json"), seconds=2.0, search=False
+    )
+    lit = StoredRun(planned.output.raw).facts["lit_exposures"]
+    limited = unsteady_config(tmp_path, sample={"dose_limit_mj": (lit + 300) * 360e-6})
+    with pytest.raises(DoseLimitError):
+        calibrate_stability(limited, CalibrationOutput(tmp_path / "light.json"), seconds=2.0)
+    at_rest(watched, memory_pictures=limited.memory_pictures)
+    assert not (tmp_path / "light.json").exists()
+
+
+def test_the_command_says_what_was_found(hadascope: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "bench.yaml"
+    steady = {"bleaching_per_s": 0.001, "lamp_fading_per_s": 0.0, "source_noise": 0.0005}
+    document = yaml.safe_load(dump_acquisition(unsteady_config(tmp_path)))
+    file.write_text(yaml.safe_dump({**document, "bench": {**document["bench"], **steady}}), encoding="utf-8")
+    said = hadascope("calibrate", "stability", file, "--seconds", "4")
+    assert said.code == 0, said.out + said.err
+    for what in ("bleaching", "lamp drift", "inside pairs", "between pairs", "contrast", "shortest safe picture time"):
+        assert what in said.out
+    assert json.loads((tmp_path / "run.stability.json").read_text(encoding="utf-8"))["kind"] == "stability"
+    assert hadascope("calibrate", "stability", file, "--seconds", "0.01", "--overwrite").code == 2
