@@ -54,7 +54,7 @@ class DoseLimitError(RuntimeError):
 
 # What may be a trigger that was lost, doubled or late, or frames that were, or light: played again, the block may well
 # succeed.
-_REPAIRABLE = (
+REPAIRABLE = (
     AlignmentError,
     GuardsTooDimError,
     FrameNumberError,
@@ -231,7 +231,7 @@ class Controller:
             try:
                 readings = self._attempt(loaded, block)
                 prove(block, readings)
-            except _REPAIRABLE as error:
+            except REPAIRABLE as error:
                 self._switch_off()
                 self._devices.projector.halt()
                 self._devices.detector.disarm()

@@ -18,9 +18,10 @@ from acquisition.stored_recipe import calibration_title, stored_exposures
 from acquisition.stored_run import StoredRun
 from calibration.bootstrap import Interval
 from calibration.calibration_file import write_calibration
+from calibration.estimate import Estimate
 from calibration.identity import CameraIdentity
 from calibration.level_pictures import LevelPictures
-from calibration.noise_file import Estimate, NoiseCalibration
+from calibration.noise_file import NoiseCalibration
 from calibration.photon_transfer import PhotonTransfer, fit_photon_transfer, photon_transfer_recipe
 
 LEVELS = 16
@@ -157,15 +158,15 @@ def _estimate(value: float, interval: Interval, offset: float = 0.0) -> Estimate
     )
 
 
-def _shown(estimate: Estimate) -> str:
-    if estimate.low is None:
-        return f"{estimate.value:.4g} (below {estimate.high:.4g} with 95 % confidence)"
-    return f"{estimate.value:.4g} (95 %: {estimate.low:.4g} to {estimate.high:.4g})"
+def _shown(estimate: Estimate, scale: float = 1.0) -> str:
+    value, low, high = (
+        "" if each is None else f"{scale * each:.4g}" for each in (estimate.value, estimate.low, estimate.high)
+    )
+    return f"{value} (95 %: {low} to {high})" if low else f"{value} (below {high} with 95 % confidence)"
 
 
 def _root(q: Estimate) -> str:
     """The relative fluctuation of the light, %."""
-    value, high = (100 * max(each, 0.0) ** 0.5 for each in (q.value, q.high))
-    if q.low is None:
-        return f"{value:.2g} % (below {high:.2g} % with 95 % confidence)"
-    return f"{value:.2g} % (95 %: {100 * max(q.low, 0.0) ** 0.5:.2g} to {high:.2g} %)"
+    value, low, high = (None if each is None else max(each, 0.0) ** 0.5 for each in (q.value, q.low, q.high))
+    assert value is not None
+    return f"{_shown(Estimate(value=value, low=low, high=high), 100.0)} %"

@@ -15,9 +15,9 @@ import numpy as np
 from acquisition.bank import GUARD_PICTURES
 from acquisition.config import AcquisitionConfig
 from acquisition.connected_devices import ConnectedDevices
-from acquisition.controller import Controller, PlayRules, SurplusFramesError
+from acquisition.controller import REPAIRABLE, Controller, PlayRules
 from acquisition.events import Journal
-from acquisition.integrity import AlignmentError, FrameNumberError, FrameTimeError, GuardsTooDimError, prove_guard_code
+from acquisition.integrity import prove_guard_code
 from acquisition.picture_time_search import PictureTimeSearch, Trial, shortest_safe_picture_time
 from acquisition.recipe_schedule import recipe_schedule
 from acquisition.run_rules import play_rules
@@ -26,7 +26,7 @@ from acquisition.timing_contract import most_block_exposures
 from calibration.recipe import PictureSource, Recipe
 from calibration.stability_recipe import HALF
 from calibration.verdict import NotCalibratableError
-from devices.errors import DetectorTimeoutError, FrameBufferOverflowError, TimingRefusedError
+from devices.errors import TimingRefusedError
 
 _SECTION_PAIRS = 16
 _SECTIONS = 6
@@ -34,16 +34,7 @@ _MARGIN_S = 0.5
 # A lost trigger leaves a gap of a whole picture time: less than half of it tells.
 _MOST_TOLERANCE = 0.4
 # Guards that are read out of place may also look like no light at all.
-_DOES_NOT_WORK = (
-    AlignmentError,
-    GuardsTooDimError,
-    FrameNumberError,
-    FrameTimeError,
-    SurplusFramesError,
-    DetectorTimeoutError,
-    FrameBufferOverflowError,
-    NotCalibratableError,
-)
+_DOES_NOT_WORK = (*REPAIRABLE, NotCalibratableError)
 
 
 def search_picture_time(

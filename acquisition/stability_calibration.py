@@ -24,11 +24,12 @@ from acquisition.stored_recipe import calibration_title, stored_exposures
 from acquisition.stored_run import StoredRun
 from acquisition.timing_contract import camera_exposure_us
 from calibration.calibration_file import write_calibration
+from calibration.estimate import Estimate
 from calibration.identity import CameraIdentity
 from calibration.level_pictures import LevelPictures
 from calibration.noise_file import NoiseCalibration
 from calibration.stability import Stability, fit_stability
-from calibration.stability_file import Bounded, PictureTimes, StabilityCalibration, stability_calibration
+from calibration.stability_file import PictureTimes, StabilityCalibration, stability_calibration
 from calibration.stability_recipe import LEVELS, stability_recipe
 from models.noise import NoiseModel
 
@@ -197,19 +198,19 @@ def _picture_times(found: PictureTimeSearch) -> PictureTimes:
     )
 
 
-def _shown(found: Bounded, scale: float = 1.0) -> str:
+def _shown(found: Estimate, scale: float = 1.0) -> str:
     low, high = ("…" if end is None else f"{scale * end:.3g}" for end in (found.low, found.high))
     return f"{scale * found.value:.3g} (95 %: {low} to {high})"
 
 
-def _percent(found: Bounded) -> str:
+def _percent(found: Estimate) -> str:
     return f"{_shown(found, 100.0)} %"
 
 
-def _root_percent(variance: Bounded) -> str:
+def _root_percent(variance: Estimate) -> str:
     """A relative variance as a deviation."""
     value, low, high = (
         None if each is None else max(each, 0.0) ** 0.5 for each in (variance.value, variance.low, variance.high)
     )
     assert value is not None
-    return _percent(Bounded(value=value, low=low, high=high))
+    return _percent(Estimate(value=value, low=low, high=high))

@@ -8,18 +8,11 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from calibration.calibration_file import CalibrationFileError, read_calibration
+from calibration.estimate import Estimate
 from calibration.identity import CalibrationModel, CameraIdentity
 from models.noise import NoiseModel
 
 Row = tuple[float, float, float]
-
-
-class Estimate(CalibrationModel):
-    """A number and its 95 % confidence interval; low is None where the interval has an upper end only."""
-
-    value: float
-    low: float | None
-    high: float
 
 
 class NoiseCalibration(CalibrationModel):

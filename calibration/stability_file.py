@@ -6,17 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from calibration.calibration_file import read_calibration
+from calibration.estimate import Estimate
 from calibration.identity import CalibrationModel, CameraIdentity
 from calibration.measured import Measured
 from calibration.stability import Stability
-
-
-class Bounded(CalibrationModel):
-    """A number and its 95 % confidence interval; low or high is None where it has no such end."""
-
-    value: float
-    low: float | None
-    high: float | None
 
 
 class PictureTimes(CalibrationModel):
@@ -61,18 +54,18 @@ class StabilityCalibration(CalibrationModel):
     duration_s: float
     total: float
     background: float
-    change: Bounded
-    bleaching: Bounded | None
-    lamp_drift: Bounded | None
-    decline: Bounded
+    change: Estimate
+    bleaching: Estimate | None
+    lamp_drift: Estimate | None
+    decline: Estimate
     rates_correlation: float
-    inside: Bounded
-    between: Bounded
+    inside: Estimate
+    between: Estimate
     shot_variance: float | None
     pair_variance: float
-    first_minus_second: Bounded
-    contrast: Bounded | None
-    offset_drift: Bounded | None
+    first_minus_second: Estimate
+    contrast: Estimate | None
+    offset_drift: Estimate | None
     picture_time: PictureTimes | None
 
 
@@ -103,16 +96,16 @@ def stability_calibration(
         duration_s=stability.duration_s,
         total=stability.total,
         background=stability.background,
-        change=_bounded(fading.change),
+        change=_estimate(fading.change),
         bleaching=_maybe(fading.bleaching),
         lamp_drift=_maybe(fading.drift),
-        decline=_bounded(fading.decline),
+        decline=_estimate(fading.decline),
         rates_correlation=fading.correlation,
-        inside=_bounded(source.inside),
-        between=_bounded(source.between),
+        inside=_estimate(source.inside),
+        between=_estimate(source.between),
         shot_variance=None if shot is None else shot / source.light**2,
         pair_variance=source.pair_variance / source.light**2,
-        first_minus_second=_bounded(source.first_minus_second.scaled(1 / stability.total)),
+        first_minus_second=_estimate(source.first_minus_second.scaled(1 / stability.total)),
         contrast=_maybe(stability.contrast),
         offset_drift=_maybe(stability.offset_drift),
         picture_time=picture_time,
@@ -124,9 +117,9 @@ def read_stability_calibration(path: Path) -> StabilityCalibration:
     return read_calibration(path, StabilityCalibration, "the light's stability")
 
 
-def _bounded(found: Measured) -> Bounded:
-    return Bounded(value=found.value, low=found.low, high=found.high)
+def _estimate(found: Measured) -> Estimate:
+    return Estimate(value=found.value, low=found.low, high=found.high)
 
 
-def _maybe(found: Measured | None) -> Bounded | None:
-    return None if found is None else _bounded(found)
+def _maybe(found: Measured | None) -> Estimate | None:
+    return None if found is None else _estimate(found)

@@ -50,7 +50,9 @@ def _draw_light(axis: Any, stability: Stability) -> None:
         label="pair sums, averaged",
     )
     apart = "bleaching and lamp drift" if fading.bleaching is not None else "fitted decline"
-    axis.plot(fading.time_s, 100 * (fading.fitted - 1), color=_VERMILION, lw=1.6, label=apart)
+    # Where the lamp wanders the rates are known better than the level: the line goes through the middle of the points.
+    level = float(np.mean(fading.relative - fading.fitted))
+    axis.plot(fading.time_s, 100 * (fading.fitted + level - 1), color=_VERMILION, lw=1.6, label=apart)
     axis.set_xlabel("time (s)")
     axis.set_ylabel("light relative to the start (%)")
     axis.set_title(_rates(stability), fontsize=10)

@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-import acquisition.controller as controller_module
-import acquisition.picture_time_trial as trial_module
 from acquisition.config import AcquisitionConfig
 from acquisition.connect import connected_devices
 from acquisition.connected_devices import ConnectedDevices
@@ -134,10 +132,6 @@ def test_what_no_other_rate_would_help_is_raised(monkeypatch: pytest.MonkeyPatch
         with pytest.raises(DeviceStateError, match="closed"):
             search_picture_time(config, devices, pictures, controller)
         assert not devices.stand_ins.bench.light_on
-
-
-def test_what_the_controller_would_repair_is_what_a_rate_fails_by() -> None:
-    assert set(controller_module._REPAIRABLE) <= set(trial_module._DOES_NOT_WORK)
 
 
 def test_a_small_memory_gets_a_shorter_block() -> None:

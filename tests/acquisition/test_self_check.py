@@ -21,8 +21,9 @@ from acquisition.run import acquire, resume
 from acquisition.self_check import SelfCheckCollector, noise_knowledge, on_record, stored_self_check
 from acquisition.stored_run import StoredRun
 from benchmarks.self_check import Made, changed_runs, checked, clean_runs
+from calibration.estimate import Estimate
 from calibration.identity import CameraIdentity
-from calibration.noise_file import Estimate, NoiseCalibration
+from calibration.noise_file import NoiseCalibration
 from calibration.self_check import NoiseKnowledge, SelfCheck
 from models.noise import NoiseModel
 from tests.acquisition.rehearsal import small_config

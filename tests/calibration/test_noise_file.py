@@ -11,8 +11,9 @@ import pytest
 from pydantic import ValidationError
 
 from calibration.calibration_file import CalibrationFileError, write_calibration
+from calibration.estimate import Estimate
 from calibration.identity import CameraIdentity
-from calibration.noise_file import Estimate, NoiseCalibration, read_noise_calibration
+from calibration.noise_file import NoiseCalibration, read_noise_calibration
 
 IDENTITY = CameraIdentity(
     simulated=False,
