@@ -72,13 +72,17 @@ def _noise(config: AcquisitionConfig) -> str:
 
 
 def _brightest(summary: PlanSummary) -> str:
-    if summary.brightest_reading is None:
+    brightest = summary.brightest_reading
+    if brightest is None:
         return "unknown: give sample.expected_total"
-    said = f"{summary.brightest_reading:.4g} detector units"
-    if summary.detector_full_scale is None:
-        return said
-    verdict = "SATURATED" if summary.brightest_reading > summary.detector_full_scale else "within range"
-    return f"{said}, full scale {summary.detector_full_scale:.4g}: {verdict}"
+    said = [f"{brightest:.4g} detector units"]
+    for what, limit, beyond in (
+        ("full scale", summary.detector_full_scale, "SATURATED"),
+        ("calibrated up to", summary.linear_up_to, "BEYOND IT"),
+    ):
+        if limit is not None:
+            said.append(f"{what} {limit:.4g}: {beyond if brightest > limit else 'within range'}")
+    return ", ".join(said)
 
 
 def _alignment(false_alarms: float | None, guard_codes: int) -> str:

@@ -16,6 +16,7 @@ from acquisition.run_time import RunTime, predict_run_time
 from acquisition.schedule import Schedule
 from acquisition.sensing_plan import SensingPlan, run_rates
 from acquisition.timing_contract import Readout, find_readout
+from calibration.noise_file import read_noise_calibration
 from models.wiener import forecast_mse
 
 # A file or a folder takes whole units of the disk; metadata, live record, darks and the picture take what a run of any
@@ -33,9 +34,10 @@ class PlanSummary:
     largest_bank_pictures: most of them in one bank; guard_codes: how often a guard shows its code; disk_bytes: at most;
     dose_mj: exposures × illumination time × power, None where the power is unknown. None where the expected light is
     unknown: forecast_psnr, dB under the prior; false_alarms, of the worst block's guards; brightest_reading, T + B and
-    the offset of the known pixels. detector_full_scale: None on real ones. unseen_faults: probability, the worst
-    block's, that a lost and a doubled trigger at random places of it go unnoticed by guards alone. readout: of the
-    camera, as far as the file tells.
+    the offset of the known pixels. linear_up_to: the largest reading that the noise calibration found in proportion to
+    the light, its offset included, None without one. detector_full_scale: None on real ones. unseen_faults:
+    probability, the worst block's, that a lost and a doubled trigger at random places of it go unnoticed by guards
+    alone. readout: of the camera, as far as the file tells.
     """
 
     pairs: int
@@ -53,6 +55,7 @@ class PlanSummary:
     forecast_psnr: float | None
     false_alarms: float | None
     brightest_reading: float | None
+    linear_up_to: float | None
     detector_full_scale: float | None
     unseen_faults: float
     readout: Readout
@@ -78,6 +81,7 @@ def summarize(config: AcquisitionConfig, plan: SensingPlan, sample: NDArray[np.f
         forecast_psnr=_forecast_psnr(config, plan, sample),
         false_alarms=plan.expected_false_alarms,
         brightest_reading=_brightest_reading(config, plan),
+        linear_up_to=_linear_up_to(config),
         detector_full_scale=_full_scale(config),
         unseen_faults=max(unseen_share(block) for block in schedule.blocks),
         readout=find_readout(config.devices.detector),
@@ -126,13 +130,23 @@ def _brightest_reading(config: AcquisitionConfig, plan: SensingPlan) -> float | 
     """What the detector holds under a bright picture, with its offset where the number of pixels is known."""
     if plan.expected_total is None:
         return None
+    return plan.expected_total + plan.expected_background + _known_offset(config)
+
+
+def _linear_up_to(config: AcquisitionConfig) -> float | None:
+    if config.noise.calibration is None:
+        return None
+    light = read_noise_calibration(config.noise.calibration).linear_up_to
+    return None if light is None else light + _known_offset(config)
+
+
+def _known_offset(config: AcquisitionConfig) -> float:
+    """The offset of all pixels that are summed, as far as the file tells how many they are."""
     detector = config.devices.detector
     if detector.kind == "simulated":
-        pixels = detector.width_px * detector.height_px
-    else:
-        region = bucket_region(config)
-        pixels = 0 if region is None else region.width * region.height
-    return plan.expected_total + plan.expected_background + detector.offset_per_px * pixels
+        return detector.offset_per_px * detector.width_px * detector.height_px
+    region = bucket_region(config)
+    return 0.0 if region is None else detector.offset_per_px * region.width * region.height
 
 
 def _full_scale(config: AcquisitionConfig) -> float | None:

@@ -15,6 +15,7 @@ from acquisition.device_sections import (
     SimulatedProjector,
 )
 from acquisition.section import Section
+from calibration.noise_file import read_noise_calibration
 
 # A lab's own frame and device properties mean nothing to the simulated camera.
 _NO_FRAME: dict[str, Any] = {"region": None, "registration": None, "camera_roi": None, "binning": None}
@@ -24,7 +25,8 @@ _NO_PROPERTIES: dict[str, Any] = {"when_armed": (), "when_left": (), "readout_pr
 def rehearsal_of(config: AcquisitionConfig) -> AcquisitionConfig:
     """The same acquisition on simulated devices of the same chip: what ``hadascope dry-run`` plays.
 
-    The sample is as bright as sample.expected_total says. Of a real camera its offset is rehearsed, not its frame.
+    The sample is as bright as sample.expected_total says, its light as unsteady as a noise calibration found it. Of a
+    real camera its offset is rehearsed, not its frame.
     """
     devices = config.devices
     projector, detector, light = devices.projector, devices.detector, devices.light_source
@@ -47,12 +49,14 @@ def _shared(section: Section, kind: type[Section]) -> dict[str, Any]:
 
 
 def _expected_bench(config: AcquisitionConfig) -> Bench:
-    """The bench as bright as a real sample is expected to be, where the file says so."""
-    sample = config.sample
-    if config.simulated or sample.expected_total is None:
+    """The bench as bright as a real sample is expected to be, where the file says so, and as noisy as its light was."""
+    sample, calibration = config.sample, config.noise.calibration
+    if config.simulated:
         return config.bench
-    brightness = {
-        "photoelectrons_per_px": sample.expected_total / config.bench_gain / config.sensing.side**2,
-        "background_photoelectrons": sample.expected_background / config.bench_gain,
-    }
-    return config.bench.model_copy(update=brightness)
+    expected = {}
+    if sample.expected_total is not None:
+        expected["photoelectrons_per_px"] = sample.expected_total / config.bench_gain / config.sensing.side**2
+        expected["background_photoelectrons"] = sample.expected_background / config.bench_gain
+    if calibration is not None and config.bench.source_noise == 0:
+        expected["source_noise"] = max(read_noise_calibration(calibration).source_noise.value, 0.0) ** 0.5
+    return config.bench.model_copy(update=expected)

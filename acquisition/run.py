@@ -42,6 +42,9 @@ from devices.errors import DetectorTimeoutError
 from models.metrics import psnr
 from models.pictures import PictureRenderer
 
+# As much as a lamp differs from one day to the next is no reason to warn.
+_BEYOND_CALIBRATED = 1.05
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -230,7 +233,8 @@ def _play(
             continuation,
         )
     evidence = collector.snapshot()
-    warnings = list(_warnings(evidence, live.failure, devices.light_source.is_on()))
+    linear_up_to = (run.store.facts["noise_calibration"] or {}).get("linear_up_to")
+    warnings = list(_warnings(evidence, linear_up_to, live.failure, devices.light_source.is_on()))
     for warning in warnings:
         journal.add(EventKind.WARNING, warning)
     return _Played(evidence, live.record, tuple(warnings), self_check)
@@ -288,11 +292,20 @@ def _conclude(
     )
 
 
-def _warnings(evidence: Evidence, live_failure: Exception | None, light_stays_on: bool) -> Iterator[str]:
+def _warnings(
+    evidence: Evidence, linear_up_to: float | None, live_failure: Exception | None, light_stays_on: bool
+) -> Iterator[str]:
     if evidence.saturated:
         yield (
             f"{evidence.saturated} exposures saturated the detector and read too little: lower the light, or spread it "
             "over more pixels"
+        )
+    brightest = evidence.reference_total + evidence.background
+    if linear_up_to is not None and brightest > _BEYOND_CALIBRATED * linear_up_to:
+        yield (
+            f"bright pictures send {brightest:.5g} detector units of light, and the calibration found the detector "
+            f"linear up to {linear_up_to:.5g}: beyond, it was not measured or reads wrong. Lower the light, or "
+            "calibrate with as much of it"
         )
     if light_stays_on:
         yield (

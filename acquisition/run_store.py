@@ -113,6 +113,11 @@ class RunStore:
             unlock_run(lock)
             raise
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The JSON-able facts on record, a copy."""
+        return facts_of(self._group)
+
     def write_block(self, readings: Readings) -> None:
         """Write one accepted block and then its commit record. Raises DiskFullError; the block then does not count."""
         row, fields = readings.block_number, _padded(readings, self._readings)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from acquisition.bank import guard_bright
 from acquisition.bucket_region import bucket_region
 from acquisition.config import AcquisitionConfig
+from acquisition.device_sections import SimulatedDetector
 from acquisition.readings import Readings
 from acquisition.schedule import pair_order
 from acquisition.stored_reconstruction import stored_config
@@ -179,7 +180,8 @@ def self_check_collector(
     camera = facts["devices"]["detector"]
     region = bucket_region(config)
     n_pixels = camera["width_px"] * camera["height_px"] if region is None else region.width * region.height
-    sees_mirrors = getattr(config.devices.detector, "view", None) is not None
+    detector = config.devices.detector
+    sees_mirrors = isinstance(detector, SimulatedDetector) and detector.view is not None
     return SelfCheckCollector(
         # The simulated camera rounds every pixel where it sees the mirrors, and only their sum where it does not.
         noise_knowledge(config, facts.get("noise_calibration"), roundings=n_pixels if sees_mirrors else 1),
@@ -187,7 +189,7 @@ def self_check_collector(
         dark,
         picture_time_us=(facts["accepted_timing"] or facts["config"]["timing"])["picture_time_us"],
         dark_is_lit=facts["dark_under_light"],
-        floor=-config.devices.detector.offset_per_px * n_pixels,
+        floor=-detector.offset_per_px * n_pixels,
     )
 
 

@@ -10,23 +10,29 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import yaml
 
 from acquisition import play_recipe as play_module
+from acquisition.acquisition_file import example_dry_run, validate_acquisition
 from acquisition.calibration_identity import CalibrationMismatchError
 from acquisition.calibration_output import CalibrationOutput
 from acquisition.check import Verdict, check_acquisition
 from acquisition.config import AcquisitionConfig
-from acquisition.connect import connected_devices
+from acquisition.connect import connected_devices, sample_on_stage
 from acquisition.fit_again import fit_again
 from acquisition.integrity import AlignmentError
 from acquisition.noise_calibration import NoiseResult, calibrate_noise
 from acquisition.observer import Observer
+from acquisition.plan import summarize
 from acquisition.problems import AcquisitionFileError
+from acquisition.rehearsal import rehearsal_of
 from acquisition.run import acquire
 from acquisition.run_layout import NotARunError, OutputExistsError, RunState
+from acquisition.sensing_plan import plan_sensing
 from acquisition.stored_recipe import UnfinishedCalibrationError, stored_exposures
 from acquisition.stored_reconstruction import reconstruct_run
 from acquisition.stored_run import StoredRun
+from calibration.estimate import Estimate
 from calibration.level_pictures import LevelPictures
 from calibration.noise_file import read_noise_calibration
 from calibration.verdict import (
@@ -175,6 +181,43 @@ def config_with(config: AcquisitionConfig, folder: Path, **changes: dict[str, An
         document[name].update(changes.pop(name, {}))
     document.update(changes)
     return AcquisitionConfig.model_validate(document)
+
+
+def test_light_beyond_the_calibrated_range_is_foretold_and_warned_of(
+    made: tuple[AcquisitionConfig, NoiseResult], tmp_path: Path
+) -> None:
+    config, result = made
+    document = config.model_dump(mode="json")
+    brighter = {**document["bench"], "photoelectrons_per_px": 1.2 * document["bench"]["photoelectrons_per_px"]}
+    for folder, bench, beyond in (("same", document["bench"], False), ("brighter", brighter, True)):
+        (tmp_path / folder).mkdir()
+        noise = {"calibration": str(result.output.file)}
+        named = config_with(config, tmp_path / folder, noise=noise, bench=bench)
+        sample = sample_on_stage(named)
+        summary = summarize(named, plan_sensing(named, sample), sample)
+        assert summary.linear_up_to is not None
+        assert summary.brightest_reading is not None
+        assert (summary.brightest_reading > 1.05 * summary.linear_up_to) is beyond
+        assert any("linear up to" in warning for warning in acquire(named).warnings) is beyond
+
+
+def test_a_rehearsal_flickers_as_the_calibration_says(
+    made: tuple[AcquisitionConfig, NoiseResult], tmp_path: Path
+) -> None:
+    """Of a real bench; one that is simulated already stays as the file describes it."""
+    _, result = made
+    example = yaml.safe_load(example_dry_run().read_text(encoding="utf-8"))
+    real = {
+        "projector": {"kind": "alp"},
+        "detector": {"kind": "micro-manager"},
+        "light_source": {"kind": "none"},
+    }
+    flickering = result.calibration.model_copy(update={"source_noise": Estimate(value=4e-6, low=3e-6, high=5e-6)})
+    (tmp_path / "flickering.json").write_text(flickering.model_dump_json(), encoding="utf-8")
+    document = {**example, "devices": real, "noise": {"calibration": str(tmp_path / "flickering.json")}}
+    rehearsed = rehearsal_of(validate_acquisition(document, "the test"))
+    assert rehearsed.bench.source_noise == pytest.approx(0.002)
+    assert rehearsed.bench_gain == result.calibration.gain.value
 
 
 @pytest.mark.parametrize(
