@@ -35,9 +35,10 @@ class PlanSummary:
     dose_mj: exposures × illumination time × power, None where the power is unknown. None where the expected light is
     unknown: forecast_psnr, dB under the prior; false_alarms, of the worst block's guards; brightest_reading, T + B and
     the offset of the known pixels. linear_up_to: the largest reading that the noise calibration found in proportion to
-    the light, its offset included, None without one. detector_full_scale: None on real ones. unseen_faults:
-    probability, the worst block's, that a lost and a doubled trigger at random places of it go unnoticed by guards
-    alone. readout: of the camera, as far as the file tells.
+    the light, its offset included, None without one. detector_full_scale: None on real ones, and on those that image
+    the mirrors, whose pixels saturate one by one. unseen_faults: probability, the worst block's, that a lost and a
+    doubled trigger at random places of it go unnoticed by guards alone. readout: of the camera, as far as the file
+    tells.
     """
 
     pairs: int
@@ -142,19 +143,24 @@ def _linear_up_to(config: AcquisitionConfig) -> float | None:
 
 def _known_offset(config: AcquisitionConfig) -> float:
     """The offset of all pixels that are summed, as far as the file tells how many they are."""
-    detector = config.devices.detector
-    if detector.kind == "simulated":
-        return detector.offset_per_px * detector.width_px * detector.height_px
-    region = bucket_region(config)
-    return 0.0 if region is None else detector.offset_per_px * region.width * region.height
+    return config.devices.detector.offset_per_px * (_summed_pixels(config) or 0)
 
 
 def _full_scale(config: AcquisitionConfig) -> float | None:
-    """Most that all pixels of a simulated detector hold; a real one is known only when it is connected."""
-    detector = config.devices.detector
-    if detector.kind != "simulated":
+    """Most that all summed pixels of a simulated detector hold, where each holds the same light; None for others."""
+    detector, n_pixels = config.devices.detector, _summed_pixels(config)
+    if detector.kind != "simulated" or detector.view is not None or n_pixels is None:
         return None
-    return float(detector.width_px * detector.height_px * (2 ** (8 * detector.bytes_per_px) - 1))
+    most = 2.0 ** (8 * detector.bytes_per_px) - 1
+    return n_pixels * (most if config.bench.saturation is None else min(most, config.bench.saturation))
+
+
+def _summed_pixels(config: AcquisitionConfig) -> int | None:
+    """How many pixels a bucket value is the sum of; None where only the camera can tell."""
+    detector, region = config.devices.detector, bucket_region(config)
+    if region is not None:
+        return region.width * region.height
+    return detector.width_px * detector.height_px if detector.kind == "simulated" else None
 
 
 def _forecast_psnr(config: AcquisitionConfig, plan: SensingPlan, sample: NDArray[np.float64] | None) -> float | None:

@@ -108,3 +108,23 @@ def test_background_costs_forecast() -> None:
     assert forecasts[0] is not None
     assert forecasts[1] is not None
     assert forecasts[1] < forecasts[0] - 3
+
+
+def test_the_brightest_reading_is_that_of_the_pixels_that_are_summed() -> None:
+    """A region of 3 × 2 of 8 × 8 pixels holds six offsets, and six times what a pixel saturates at."""
+    detector = {"width_px": 8, "height_px": 8, "bytes_per_px": 2, "offset_per_px": 100.0}
+    whole = small_config(devices=with_detector(detector), bench={"saturation": 50_000})
+    region = {"x": 1, "y": 1, "width": 3, "height": 2}
+    part = small_config(devices=with_detector({**detector, "region": region}), bench={"saturation": 50_000})
+    for config, n_pixels in ((whole, 64), (part, 6)):
+        summary = summarize(config, plan_sensing(config, SAMPLE), SAMPLE)
+        assert summary.brightest_reading == pytest.approx(SAMPLE.sum() + 100 * n_pixels)
+        assert summary.detector_full_scale == 50_000 * n_pixels
+
+
+def with_detector(detector: dict[str, object]) -> dict[str, object]:
+    return {
+        "projector": {"kind": "simulated", "dmd": "xga"},
+        "detector": {"kind": "simulated", **detector},
+        "light_source": {"kind": "simulated"},
+    }
