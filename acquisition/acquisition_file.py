@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -13,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from acquisition.config import AcquisitionConfig
 from acquisition.problems import AcquisitionFileError, InconsistentFileError, Problem
+from calibration.calibration_file import CalibrationFileError
+from calibration.noise_file import read_noise_calibration
 
 _ErrorDetail = Mapping[str, Any]
 
@@ -33,17 +36,14 @@ def load_acquisition(path: Path, changes: Mapping[str, Mapping[str, Any]] | None
 def load_to_calibrate(path: Path, *, noise: bool = False, registration: bool = False) -> AcquisitionConfig:
     """Read an acquisition file to measure what it takes from calibrations, which may not be there yet.
 
-    noise, registration: do without that calibration; a rehearsal then has the bench's gain and variance, or 1 and 0.
-    Raises AcquisitionFileError.
+    noise, registration: do without that calibration where it is not there. A rehearsal's bench then has the gain and
+    variance that the file states for it, or 1 and 0. Raises AcquisitionFileError.
     """
     document = _read(path)
     if not isinstance(document, dict):
         return validate_acquisition(document, source=str(path))
-    stated = document.get("noise")
-    if noise and (stated is None or (isinstance(stated, dict) and stated.get("calibration") is not None)):
-        bench = document.get("bench")
-        bench = bench if isinstance(bench, dict) else {}
-        document["noise"] = {"gain": bench.get("gain") or 1.0, "variance": bench.get("variance") or 0.0}
+    if noise:
+        document["noise"] = _without_calibration(document.get("noise"), document.get("bench"))
     detector = devices.get("detector") if isinstance(devices := document.get("devices"), dict) else None
     if registration and isinstance(detector, dict):
         detector.pop("registration", None)
@@ -74,6 +74,20 @@ def example_dry_run() -> Path:
 def dump_acquisition(config: AcquisitionConfig) -> str:
     """The acquisition file as YAML text; reading it again gives an equal configuration."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _without_calibration(stated: Any, bench: Any) -> Any:
+    """The noise section with numbers in place of a calibration; what else stands there is left for validation."""
+    if stated is None:
+        stated = {"calibration": ""}
+    if not isinstance(stated, dict) or stated.get("calibration") is None:
+        return stated
+    told = bench if isinstance(bench, dict) else {}
+    numbers = {"gain": told.get("gain") or 1.0, "variance": told.get("variance") or 0.0}
+    with suppress(CalibrationFileError, TypeError, ValueError):
+        earlier = read_noise_calibration(Path(stated["calibration"])).noise
+        numbers = {"gain": earlier.gain, "variance": earlier.variance}
+    return {**numbers, **{key: value for key, value in stated.items() if key != "calibration"}}
 
 
 def _read(path: Path) -> Any:

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from acquisition.device_sections import BucketRegion
 from acquisition.problems import Problem
+from calibration.beside_frame import BesideFrame
 from calibration.calibration_file import CalibrationFileError
+from calibration.fiducials import region_corners
+from calibration.registration import to_pixels
 from calibration.registration_file import RegistrationCalibration, read_registration
 
 if TYPE_CHECKING:
@@ -23,15 +26,15 @@ _EDGE_PX = 1e-6
 
 
 class BesideTheSensorError(CalibrationFileError):
-    """The image region's mirrors lie beside the frame that was registered."""
+    """Some of the image region's mirrors lie beside the frame that was registered."""
 
 
 def bucket_region(config: AcquisitionConfig) -> BucketRegion | None:
     """The pixels that are summed, of the camera's frame; None for all of them.
 
     With a registration: those on which the image region's mirrors lie, in a box along the frame's axes, with the
-    file's margin around it, as far as they are on the frame. Raises CalibrationFileError, also where the file has
-    changed since the configuration was read.
+    file's margin around it as far as it is on the frame. Raises CalibrationFileError, also where the file has changed
+    since the configuration was read, and BesideTheSensorError.
     """
     detector = config.devices.detector
     if detector.registration is None:
@@ -40,7 +43,10 @@ def bucket_region(config: AcquisitionConfig) -> BucketRegion | None:
 
 
 def registered_region(config: AcquisitionConfig, path: Path, registration: RegistrationCalibration) -> BucketRegion:
-    """The same for a registration that was read from ``path``. Raises CalibrationFileError."""
+    """The same for a registration that was read from ``path``.
+
+    Raises CalibrationFileError, BesideTheSensorError where light of the region would be missing.
+    """
     left, top, extent = _mirrors(config)
     known = registration.mirrors
     if known.dmd != config.devices.projector.dmd:
@@ -55,14 +61,15 @@ def registered_region(config: AcquisitionConfig, path: Path, registration: Regis
             f"{reach[3] - 1}, and the image region takes columns {left} to {left + extent - 1} and rows {top} to "
             f"{top + extent - 1}: register again with this dmd_region"
         )
+    outline = to_pixels(registration.map, region_corners(left, top, extent))
+    beside = BesideFrame.of(outline, registration.frame_px)
+    if beside.is_too_much:
+        raise BesideTheSensorError(
+            f"by {path}, {beside}: move or shrink the DMD's image on the sensor and register again, or choose a "
+            "dmd_region that lies on the frame"
+        )
     box = bounding_box(registration.map, (left, top, extent), config.devices.detector.registration_margin_px)
     x, y, right, bottom = _clipped(box, registration.frame_px)
-    if right < x or bottom < y:
-        width, height = registration.frame_px
-        raise BesideTheSensorError(
-            f"by {path} the image region's mirrors lie at x = {box[0]} to {box[2]} and y = {box[1]} to {box[3]}, "
-            f"beside the frame of {width} × {height} px: move the DMD's image onto the sensor, and register again"
-        )
     return BucketRegion(x=x, y=y, width=right - x + 1, height=bottom - y + 1)
 
 

@@ -33,6 +33,9 @@ OutputFileOption = Annotated[
     Path | None,
     typer.Option("--output", help="JSON file to write; raw readings (.zarr) and plot (.png) go beside it."),
 ]
+_IMAGES_HELP = (
+    "TIFF, PNG, NPY or NPZ files; a stack [K, h, w] is K repeats of a field. file.npz:array takes one array of an NPZ."
+)
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Rehearse it on simulated devices.")]
 
 
@@ -40,8 +43,8 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Rehearse it on si
 def noise(
     file: AcquisitionFile,
     output: OutputFileOption = None,
-    levels: Annotated[int, typer.Option(help="Steps of light: an even number, 6 to 64.")] = 16,
-    exposures: Annotated[int, typer.Option(help="Exposures of each level, at least.")] = 2000,
+    levels: Annotated[int, typer.Option(min=6, max=64, help="Steps of light, an even number.")] = 16,
+    exposures: Annotated[int, typer.Option(min=50, max=100_000, help="Exposures of each level, at least.")] = 2000,
     dry_run: DryRunOption = False,
     overwrite: OverwriteOption = False,
     yes: YesOption = False,
@@ -84,7 +87,7 @@ def stability(
 def registration(
     file: AcquisitionFile,
     output: OutputFileOption = None,
-    grid: Annotated[int, typer.Option(help="Dots along a side of the image region.")] = 5,
+    grid: Annotated[int, typer.Option(min=3, max=50, help="Dots along a side of the image region.")] = 5,
     dry_run: DryRunOption = False,
     overwrite: OverwriteOption = False,
     yes: YesOption = False,
@@ -92,19 +95,20 @@ def registration(
     """Where the DMD's mirrors lie on a camera that images the sample."""
     from acquisition.acquisition_file import load_to_calibrate
     from acquisition.registration_calibration import calibrate_registration
+    from acquisition.rehearsal import imaging_rehearsal_of
 
     def made(config: AcquisitionConfig, written: CalibrationOutput, observer: Observer) -> Calibrated:
         return calibrate_registration(config, written, grid=grid, overwrite=overwrite, observer=observer)
 
     config = load_to_calibrate(file, noise=True, registration=True)
-    _calibrate(config, "registration", output, made, dry_run=dry_run, yes=yes)
+    _calibrate(config, "registration", output, made, dry_run=dry_run, yes=yes, rehearsal=imaging_rehearsal_of)
 
 
 @calibrate.command()
 def images(
-    files: Annotated[list[Path], typer.Argument(help="TIFF, PNG, NPY or NPZ files.", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(help=_IMAGES_HELP, show_default=False)],
     single: Annotated[bool, typer.Option("--single", help="Planes of a stack are fields, not repeats of one.")] = False,
-    full_scale: Annotated[float | None, typer.Option(help="Highest grey value of the detector.")] = None,
+    full_scale: Annotated[float | None, typer.Option(help="Highest grey value of the detector, above 0.")] = None,
     plot: Annotated[Path | None, typer.Option(help="PNG to write: variance over mean.")] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -138,19 +142,21 @@ def _calibrate(
     *,
     dry_run: bool,
     yes: bool,
+    rehearsal: Callable[[AcquisitionConfig], AcquisitionConfig] | None = None,
 ) -> None:
+    """Make a calibration and say what it found. rehearsal: other than ``hadascope dry-run`` plays."""
     from rich.console import Console
 
     from acquisition.calibration_output import CalibrationOutput
     from acquisition.progress import watched
     from acquisition.rehearsal import rehearsal_of
 
-    written = CalibrationOutput.of(config, kind, output)
-    config = rehearsal_of(config) if dry_run else config
+    written = CalibrationOutput.of(config, kind, output, rehearsed=dry_run and not config.simulated)
+    config = (rehearsal or rehearsal_of)(config) if dry_run else config
     must_be_confirmable(config.simulated, yes=yes)
 
     def watch() -> Calibrated:
-        with interrupted():
+        with interrupted("and nothing was calibrated"):
             return watched(
                 Console(), config, "calibrating", lambda observer: made(config, written, observer), ask=not yes
             )

@@ -52,8 +52,11 @@ def must_be_confirmable(simulated: bool, *, yes: bool) -> None:
 
 
 @contextmanager
-def interrupted() -> Iterator[None]:
-    """Let Ctrl-C and requests to terminate end what is under way in order, light off first; then exit 130."""
+def interrupted(kept: str = "every committed block is kept") -> Iterator[None]:
+    """Let Ctrl-C and requests to terminate end what is under way in order, light off first; then exit 130.
+
+    kept: what becomes of what was done so far, for people.
+    """
     from acquisition.interrupts import orderly_interrupts
 
     try:
@@ -63,5 +66,5 @@ def interrupted() -> Iterator[None]:
         if failures := getattr(stop, "__notes__", []):
             typer.echo("\n".join(["error: interrupted, and not everything ended as it should:", *failures]), err=True)
             raise typer.Exit(RUN_FAILED) from None
-        typer.echo("interrupted: the devices are let go of, every committed block is kept", err=True)
+        typer.echo(f"interrupted: the devices are let go of, {kept}", err=True)
         raise typer.Exit(INTERRUPTED) from None

@@ -17,6 +17,8 @@ from calibration.noise_file import read_noise_calibration
 from devices.dmd_types import DMD_TYPES, DmdType
 
 SMALLEST_GENERATED_SIDE = 8
+# Detector units². Rounding to whole units then adds its 1/12 to within a hundredth of this.
+SMALLEST_PX_VARIANCE = 0.25
 _REAL_LIGHTS = ("micro-manager-shutter", "obis", "sc10")
 
 
@@ -211,7 +213,10 @@ class Noise(Section):
         "b: signal-independent variance of one exposure; with a calibration: what it says", "detector units²", ge=0
     )
     calibration: Path | None = quantity(
-        "JSON file that `hadascope calibrate noise` wrote for this camera, instead of gain and variance", "path", None
+        "JSON file that `hadascope calibrate noise` wrote for this camera, instead of gain and variance (relative "
+        "paths: from the working folder)",
+        "path",
+        None,
     )
 
     @model_validator(mode="before")
@@ -219,9 +224,12 @@ class Noise(Section):
     def _calibrated(cls, stated: Any) -> Any:
         if not isinstance(stated, dict) or stated.get("calibration") is None:
             return stated
+        path = stated["calibration"]
+        if not isinstance(path, str | Path) or "\0" in str(path):
+            raise InconsistentFileError([Problem("noise.calibration", repr(path), "the path of a JSON file")])
         try:
-            calibration = read_noise_calibration(Path(stated["calibration"]))
-        except (CalibrationFileError, TypeError) as error:
+            calibration = read_noise_calibration(Path(path))
+        except CalibrationFileError as error:
             found = Problem("noise.calibration", str(error), "a usable calibration of this camera's noise")
             raise InconsistentFileError([found]) from error
         measured = {"gain": calibration.noise.gain, "variance": calibration.noise.variance}
@@ -372,6 +380,8 @@ class AcquisitionConfig(Section):
             *bucket_region_problems(self),
             *_dose_problems(self),
             *_sample_problems(self),
+            *_bench_problems(self),
+            *_view_problems(self),
             *_output_problems(self),
         ]
         if problems:
@@ -452,6 +462,35 @@ def _sample_problems(config: AcquisitionConfig) -> list[Problem]:
         return []
     allowed = f"{SMALLEST_GENERATED_SIDE} or more for the generated sample, or an image of your own in sample.image"
     return [Problem("sensing.side", str(config.sensing.side), allowed)]
+
+
+def _bench_problems(config: AcquisitionConfig) -> list[Problem]:
+    """A calibration tells of the pixels that are summed; the bench is told of all of them."""
+    if not config.simulated or config.noise.calibration is None or config.devices.detector.region is None:
+        return []
+    return [
+        Problem(f"bench.{name}", "nothing beside a calibration of a part of the frame", "the bench's own, of all of it")
+        for name in ("gain", "variance")
+        if getattr(config.bench, name) is None
+    ]
+
+
+def _view_problems(config: AcquisitionConfig) -> list[Problem]:
+    """Pixels are rounded to whole units, which swallows scatter that is much smaller, and b with it."""
+    detector, bench = config.devices.detector, config.bench
+    if detector.kind != "simulated" or detector.view is None or not bench.shot_noise:
+        return []
+    name, variance = ("noise", config.noise.variance) if bench.variance is None else ("bench", bench.variance)
+    n_px = detector.width_px * detector.height_px
+    if variance / n_px >= SMALLEST_PX_VARIANCE:
+        return []
+    found = f"{variance:g} over {detector.width_px} × {detector.height_px} px, {variance / n_px:.2g} each"
+    allowed = (
+        f"at least {SMALLEST_PX_VARIANCE * n_px:g} with devices.detector.view, {SMALLEST_PX_VARIANCE:g} for each "
+        "pixel, because smaller noise is lost where pixels are rounded to whole units (bench.variance sets it for the "
+        "bench alone; or a smaller sensor, or bench.shot_noise: false)"
+    )
+    return [Problem(f"{name}.variance", found, allowed)]
 
 
 def _output_problems(config: AcquisitionConfig) -> list[Problem]:

@@ -18,6 +18,7 @@ from acquisition.observer import Observer
 from acquisition.plan import PlanSummary
 from acquisition.progress import watched
 from acquisition.run import RunResult, acquire, resume
+from acquisition.run_layout import RECIPES
 from acquisition.stored_reconstruction import StoredReconstruction, stored_config
 from acquisition.stored_run import StoredRun
 
@@ -188,11 +189,14 @@ def print_info(run: StoredRun) -> None:
         table.add_row("cause", facts["cause"])
     table.add_row("devices", "simulated" if facts["simulated"] else "real")
     table.add_row("started, ended", f"{facts['started']}, {facts.get('ended', '—')}")
-    table.add_row(
-        "sensing",
-        f"{sensing['side']} × {sensing['side']} px, α = {sensing['alpha']:g}, S = {sensing['repeats']}, "
-        f"{sensing['mask']['kind']} mask, {sensing['draw']} draw, seed {sensing['seed']}",
-    )
+    recipe = facts.get("recipe")
+    table.add_row("holds", RECIPES.get(str(recipe), "something else"))
+    if recipe == "hadamard":
+        table.add_row(
+            "sensing",
+            f"{sensing['side']} × {sensing['side']} px, α = {sensing['alpha']:g}, S = {sensing['repeats']}, "
+            f"{sensing['mask']['kind']} mask, {sensing['draw']} draw, seed {sensing['seed']}",
+        )
     table.add_row("blocks", f"{len(run.committed)} of {run.n_blocks} committed")
     table.add_row("pairs", f"{run.n_pairs:,} of {int(run.repeats.sum()):,}")
     table.add_row("exposures", f"{run.n_exposures:,}" + ("" if run.dose_mj is None else f", dose {run.dose_mj:.4g} mJ"))

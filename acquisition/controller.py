@@ -238,9 +238,7 @@ class Controller:
                 facts: dict[str, Any] = {"block": block.number, "attempt": attempt, "cause": type(error).__name__}
                 if attempt > self._rules.most_repeats:
                     self._journal.add(EventKind.BLOCK_FAILED, f"block {block.number} fails again: {error}", **facts)
-                    error.add_note(
-                        f"block {block.number} was played {attempt} times and failed each time; the run can be resumed"
-                    )
+                    error.add_note(f"block {block.number} was played {attempt} times and failed each time")
                     raise
                 self._journal.add(EventKind.BLOCK_REPEATED, f"block {block.number} is played again: {error}", **facts)
             else:

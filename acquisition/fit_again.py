@@ -12,6 +12,7 @@ from acquisition.registration_calibration import registration_from
 from acquisition.run_layout import NotARunError
 from acquisition.stability_calibration import stability_from
 from acquisition.stored_run import StoredRun
+from calibration.verdict import NotCalibratableError
 
 _FITS: dict[str, Callable[[CalibrationOutput], Calibrated]] = {
     "noise": noise_from,
@@ -23,9 +24,15 @@ _FITS: dict[str, Callable[[CalibrationOutput], Calibrated]] = {
 def fit_again(raw: Path) -> Calibrated:
     """The calibration whose raw readings lie in a folder, fitted again and written beside them.
 
-    Raises NotARunError, UnfinishedCalibrationError, CorruptBlockError, calibration.verdict.NotCalibratableError.
+    Where nothing can be fitted any more, what an earlier fit left is removed. Raises AcquisitionFileError,
+    NotARunError, UnfinishedCalibrationError, CorruptBlockError, calibration.verdict.NotCalibratableError.
     """
-    recipe = StoredRun(raw).facts.get("recipe")
+    output = CalibrationOutput.beside(raw)
+    recipe = StoredRun(output.raw).facts.get("recipe")
     if recipe not in _FITS:
         raise NotARunError(f"{raw} holds no calibration: expected the raw readings (.zarr) beside a calibration's file")
-    return _FITS[recipe](CalibrationOutput.beside(raw))
+    try:
+        return _FITS[recipe](output)
+    except NotCalibratableError:
+        output.forget()
+        raise

@@ -12,6 +12,7 @@ import numpy as np
 from acquisition.calibration_output import CalibrationOutput
 from acquisition.config import AcquisitionConfig
 from acquisition.dmd_region import dmd_region
+from acquisition.figures import interval
 from acquisition.observer import Observer
 from acquisition.play_recipe import play_recipe
 from acquisition.stored_recipe import calibration_title, stored_exposures
@@ -51,11 +52,12 @@ class NoiseResult:
         """What was measured."""
         made, transfer = self.calibration, self.transfer
         used = [level for level in transfer.levels if level.used and level.share > 0]
-        yield "gain a", f"{_shown(made.gain)} detector units per photo-electron"
-        yield "variance b", f"{_shown(made.variance_estimate)} detector units²"
+        yield "gain a", f"{interval(made.gain)} detector units per photo-electron"
+        yield "variance b", f"{interval(made.variance_estimate)} detector units²"
         yield "source noise √q", _root(made.source_noise)
-        yield "offset", f"{_shown(made.offset)} detector units"
-        yield "full light", f"{transfer.total:.5g} detector units, {transfer.background:.3g} of it in dark pictures"
+        yield "offset", f"{interval(made.offset)} detector units"
+        yield "all mirrors on", f"{transfer.total:.5g} detector units of light"
+        yield "dark pictures", f"{transfer.background:.3g} detector units of light"
         if made.linear_up_to is not None:
             yield "linear up to", f"{made.linear_up_to:.5g} detector units above the offset"
         yield "levels", f"{len(used)} of {len(transfer.levels) - 1} used"
@@ -64,7 +66,10 @@ class NoiseResult:
                 yield "", f"{100 * level.share:.3g} % of the mirrors left out: {level.excluded}"
         yield "fit", f"χ² {transfer.chi_squared:.1f} for {transfer.chi_freedom} degrees of freedom"
         yield "drift", f"{100 * float(np.ptp(transfer.drift)):.2g} % during the calibration, removed"
-        yield "exposures", f"{made.exposures:,} in {made.light_s:.1f} s of light, {transfer.outliers} outliers left out"
+        yield (
+            "exposures",
+            f"{made.exposures:,}, lit for {made.light_s:.1f} s in all; {transfer.outliers} outliers left out",
+        )
 
 
 def calibrate_noise(
@@ -84,7 +89,7 @@ def calibrate_noise(
     seed = config.sensing.seed
     recipe = photon_transfer_recipe(levels, exposures_per_level, seed)
     pictures = LevelPictures(dmd_region(config), levels, seed)
-    output.check(overwrite=overwrite)
+    output.check("noise", simulated=config.simulated, overwrite=overwrite)
     play_recipe(config, recipe, pictures, output, {"levels": levels}, overwrite=overwrite, observer=observer)
     return noise_from(output)
 
@@ -97,11 +102,12 @@ def noise_from(output: CalibrationOutput) -> NoiseResult:
     """
     from calibration.photon_transfer_plot import draw_photon_transfer
 
-    output.forget()
     run = StoredRun(output.raw)
     run.must_hold("noise")
     exposures = stored_exposures(run)
-    transfer = fit_photon_transfer(exposures, run.facts["levels"], full_scale=_full_scale(run.facts))
+    transfer = fit_photon_transfer(
+        exposures, run.facts["levels"], full_scale=_full_scale(run.facts), floor=-offset_of_region(run.facts)
+    )
     calibration = _calibration(run, transfer)
     write_calibration(output.file, calibration)
     draw_photon_transfer(output.picture, transfer, calibration_title(run))
@@ -158,15 +164,10 @@ def _estimate(value: float, interval: Interval, offset: float = 0.0) -> Estimate
     )
 
 
-def _shown(estimate: Estimate, scale: float = 1.0) -> str:
-    value, low, high = (
-        "" if each is None else f"{scale * each:.4g}" for each in (estimate.value, estimate.low, estimate.high)
-    )
-    return f"{value} (95 %: {low} to {high})" if low else f"{value} (below {high} with 95 % confidence)"
-
-
 def _root(q: Estimate) -> str:
     """The relative fluctuation of the light, %."""
+    if q.high is not None and q.high <= 0:
+        return f"none: q is {q.value:.2g}, below 0 beyond its error"
     value, low, high = (None if each is None else max(each, 0.0) ** 0.5 for each in (q.value, q.low, q.high))
     assert value is not None
-    return f"{_shown(Estimate(value=value, low=low, high=high), 100.0)} %"
+    return f"{interval(Estimate(value=value, low=low, high=high), 100.0)}, % of the light"

@@ -15,6 +15,11 @@ from calibration.repeat_noise import RepeatNoise, estimate_repeat_noise
 from calibration.verdict import NotCalibratableError
 
 _COLOURS = (2, 3, 4)
+_A_UNIT, _B_UNIT = "grey values per photo-electron", "grey values²"
+_OF_SINGLE_IMAGES = (
+    "one image: the intervals hold for images that are smooth over a few pixels; on textured ones, and on ones whose "
+    "light is noisy itself, they cover less often than 95 %: take repeats of a field there"
+)
 
 
 class ImageFileError(ValueError):
@@ -44,8 +49,10 @@ def estimate_files(
     """Estimates for every field in TIFF, PNG, NPY and NPZ files, in their order.
 
     An array [h, w] is one field; [K, h, w] is K repeats of one, or K fields where not ``planes_are_repeats``; axes
-    before these count fields. full_scale: the highest grey value of the detector, where it is known. A field that
-    cannot be estimated holds the reason in place of the estimate. Raises ImageFileError where a file cannot be read.
+    before these count fields. Of an NPZ all arrays that could be images are taken, or one, file.npz:array. full_scale:
+    the highest grey value of the detector, where it is known. A field that cannot be estimated holds the reason in
+    place of the estimate. Raises ImageFileError where a file cannot be read or an array holds no pixel, ValueError
+    where full_scale is not a positive number.
     """
     found = []
     for path in paths:
@@ -57,14 +64,16 @@ def estimate_files(
 
 
 def print_image_noise(found: Iterable[FieldNoise]) -> None:
-    """Print a table, one line an estimate, and below it what is to be known about each."""
+    """Print a table, one line an estimate, and below it what is to be known of single images, and about each."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("field", "from", "a (95 %)", "b (95 %)", "levels", "verdict", title="Noise", title_justify="left")
+    headings = ("field", "from", f"a (95 %)\n{_A_UNIT}", f"b (95 %)\n{_B_UNIT}", "levels", "verdict")
+    table = Table(*headings, title="Noise", title_justify="left")
     said = []
-    for field in found:
+    fields = list(found)
+    for field in fields:
         for source, estimate in _estimates(field):
             if isinstance(estimate, NotCalibratableError):
                 table.add_row(*map(Text, (field.name, source, "—", "—", "—", "not possible")))
@@ -77,6 +86,8 @@ def print_image_noise(found: Iterable[FieldNoise]) -> None:
             said += [f"{field.name}, {source}: {text}" for text in (estimate.reason, *estimate.remarks) if text]
     console = Console()
     console.print(table)
+    if any(isinstance(field.single, ImageNoise) for field in fields):
+        console.print(_OF_SINGLE_IMAGES, highlight=False, markup=False)
     for text in said:
         console.print(text, highlight=False, markup=False)
 
@@ -142,15 +153,14 @@ def _fields(path: Path, planes_are_repeats: bool) -> Iterator[tuple[str, NDArray
 
 
 def _arrays(path: Path) -> list[tuple[str, NDArray[Any]]]:
-    """Arrays of a file with their names; of an NPZ, those that could be images."""
+    """Arrays of a file with their names."""
+    path, chosen = _named_within(path)
     if not path.is_file():
         raise ImageFileError(f"{path} is not there, or is no file: expected a TIFF, PNG, NPY or NPZ")
     try:
         match path.suffix.lower():
             case ".npz":
-                with np.load(path, allow_pickle=False) as archive:
-                    named = [(f"{path.name}:{key}", archive[key]) for key in archive.files]
-                images = [(name, array) for name, array in named if array.ndim >= 2 and array.dtype.kind in "uif"]
+                images = _archived(path, chosen)
             case ".npy":
                 images = [(path.name, np.load(path, allow_pickle=False))]
             case ".tif" | ".tiff":
@@ -162,6 +172,8 @@ def _arrays(path: Path) -> list[tuple[str, NDArray[Any]]]:
 
                 # Named, so that a file that is no image is not offered to every other reader that is installed.
                 images = [(path.name, imread(path, plugin="pillow"))]
+    except ImageFileError:
+        raise
     except Exception as error:  # readers raise what they like on files that are no images
         raise ImageFileError(f"{path} cannot be read ({error}): expected a TIFF, PNG, NPY or NPZ") from error
     if not images:
@@ -169,9 +181,25 @@ def _arrays(path: Path) -> list[tuple[str, NDArray[Any]]]:
     return images
 
 
+def _archived(path: Path, chosen: str | None) -> list[tuple[str, NDArray[Any]]]:
+    """The chosen array of an NPZ, or all that could be images."""
+    with np.load(path, allow_pickle=False) as archive:
+        names = archive.files if chosen is None else [chosen]
+        if chosen is not None and chosen not in archive.files:
+            raise ImageFileError(f"{path} holds no array {chosen}: expected one of {', '.join(archive.files)}")
+        arrays = [(f"{path.name}:{name}", archive[name]) for name in names]
+    return [each for each in arrays if chosen is not None or (each[1].ndim >= 2 and each[1].dtype.kind in "uif")]
+
+
+def _named_within(path: Path) -> tuple[Path, str | None]:
+    """A file, and the array of it that the path ends on, as in file.npz:array."""
+    file, dot, chosen = path.as_posix().rpartition(".npz:")
+    return (path, None) if not dot or path.is_file() else (Path(f"{file}.npz"), chosen)
+
+
 def _without_colours(images: NDArray[Any], name: str) -> NDArray[Any]:
     """Images [..., h, w]; of equal colours one. Raises ImageFileError."""
-    if images.ndim < 2 or images.dtype.kind not in "uif":
+    if images.ndim < 2 or images.dtype.kind not in "uif" or images.size == 0:
         raise ImageFileError(f"{name} holds {images.dtype} of shape {list(images.shape)}: expected grey values [h, w]")
     if images.ndim < 3 or images.shape[-1] not in _COLOURS:
         return images

@@ -13,6 +13,7 @@ _RESOLUTION = 1.02
 # Between what just works and what is safe: triggers jitter, and a camera's readout may take longer when it is warm.
 MARGIN = 1.05
 CONFIRMATIONS = 5
+_STEPS_BACK = 3
 
 
 class NothingWorksError(RuntimeError):
@@ -87,7 +88,7 @@ def shortest_safe_picture_time(
         if not trials[-1].works and picture_time_us == start_us:
             raise NothingWorksError(
                 f"blocks cannot be proven at {start_us} µs a picture, where the search begins: {trials[-1].failure}. "
-                "Begin with a longer timing.picture_time_us"
+                "Put that right, or begin with a longer timing.picture_time_us"
             )
         return trials[-1].works
 
@@ -109,6 +110,13 @@ def shortest_safe_picture_time(
     while not all(works(safe) for _ in range(confirmations)):
         safe = min(max(math.ceil(margin * safe), safe + 1), start_us)
     return PictureTimeSearch(safe, tuple(trials))
+
+
+def most_trials(start_us: int, shortest_us: int) -> int:
+    """How many blocks a search between these picture times plays, a few steps back counted in."""
+    descent = math.ceil(math.log(max(start_us / shortest_us, 1.0)) / -math.log(_FASTER)) + 2
+    halvings = math.ceil(math.log2(-math.log(_FASTER) / math.log(_RESOLUTION))) + 1
+    return descent + halvings + _STEPS_BACK * CONFIRMATIONS
 
 
 def readout_from(

@@ -18,7 +18,7 @@ from acquisition.connected_devices import ConnectedDevices
 from acquisition.controller import REPAIRABLE, Controller, PlayRules
 from acquisition.events import Journal
 from acquisition.integrity import prove_guard_code
-from acquisition.picture_time_search import PictureTimeSearch, Trial, shortest_safe_picture_time
+from acquisition.picture_time_search import PictureTimeSearch, Trial, most_trials, shortest_safe_picture_time
 from acquisition.recipe_schedule import recipe_schedule
 from acquisition.run_rules import play_rules
 from acquisition.schedule import Schedule
@@ -53,13 +53,26 @@ def search_picture_time(
     DoseLimitError among it.
     """
     rules = play_rules(config)
-    shortest_us = max(config.dmd_type.min_picture_time_us, devices.projector.info.min_picture_time_us)
-    if config.devices.projector.binary_mode == "normal":
-        shortest_us = max(shortest_us, rules.timing.illumination_time_us)
+    shortest_us = max(_shortest_us(config), devices.projector.info.min_picture_time_us)
     most = min(config.memory_pictures, most_block_exposures(config, devices.detector.info.buffer_frames))
     trial = picture_time_trial(devices, pictures, rules, trial_schedule(most), controller, margin_s)
     start_us = rules.timing.picture_time_us
     return shortest_safe_picture_time(trial, start_us, min(shortest_us, start_us))
+
+
+def most_search_exposures(config: AcquisitionConfig) -> int:
+    """How many exposures under light a search takes at most, but for many steps back."""
+    start_us = config.timing.picture_time_us
+    most = min(config.memory_pictures, most_block_exposures(config, None))
+    return trial_schedule(most).n_exposures * most_trials(start_us, min(_shortest_us(config), start_us))
+
+
+def _shortest_us(config: AcquisitionConfig) -> int:
+    """What the chip and the file's illumination time allow."""
+    shortest_us = config.dmd_type.min_picture_time_us
+    if config.devices.projector.binary_mode == "normal":
+        return max(shortest_us, config.timing.illumination_time_us)
+    return shortest_us
 
 
 def picture_time_trial(

@@ -20,8 +20,7 @@ from acquisition.observer import Observer
 from acquisition.preflight import check_room, must_stay_within_dose
 from acquisition.recipe_schedule import recipe_schedule
 from acquisition.run_facts import devices_on_record, facts_of_file, kept_frames
-from acquisition.run_in_progress import RunInProgress, now
-from acquisition.run_layout import RunState
+from acquisition.run_in_progress import RunInProgress
 from acquisition.run_rules import patience_s, play_rules
 from acquisition.run_store import RunStore
 from acquisition.schedule import Schedule
@@ -45,19 +44,21 @@ def play_recipe(
     overwrite: bool = False,
     observer: Observer | None = None,
     afterwards: Afterwards | None = None,
+    further_exposures: int = 0,
 ) -> None:
     """Play a recipe and store every reading in the zarr folder of ``output``; what they mean is fitted from there.
 
-    facts: JSON-able, kept with the readings; afterwards: what else is tried with the connected devices, and the facts
-    that it found, kept too. Whatever ends it, the light goes off, the readings are marked with their true state, and
-    the devices are freed. Raises what ``acquisition.run.acquire`` raises, ScheduleLimitError, and
-    calibration.verdict.NotCalibratableError where there is no light to calibrate with.
+    facts: JSON-able, kept with the readings; afterwards: what else is tried with the connected devices once all
+    readings are there, and the facts that it found, kept too; further_exposures: that it may take under light.
+    Whatever ends it, the light goes off, the readings are marked with their true state, and the devices are freed.
+    Raises what ``acquisition.run.acquire`` raises, ScheduleLimitError, and calibration.verdict.NotCalibratableError
+    where there is no light to calibrate with.
     """
     observer = Observer() if observer is None else observer
     config = _keeping(config, frames=recipe.keeps_frames)
     sample = sample_on_stage(config)
     with orderly_interrupts(), Ending() as ending:
-        run = RunInProgress(observer)
+        run = RunInProgress(observer, "calibrate again: what was read so far makes no calibration")
         ending.push(run.end)
         with connected_devices(config, sample) as devices:
             info = devices.detector.info
@@ -74,8 +75,9 @@ def play_recipe(
             run.controller = controller
             dark = controller.measure_dark_level(n_dark)
             must_stay_within_dose(config, controller.accepted_timing, 0, schedule.n_exposures)
-            observer.confirm_light(config.simulated, schedule.n_exposures)
+            observer.confirm_light(config.simulated, schedule.n_exposures + further_exposures)
             dark_under_light = devices.light_source.is_on()
+            output.forget()
             run.store = RunStore.create(
                 output.raw,
                 schedule,
@@ -99,7 +101,6 @@ def play_recipe(
                 frames=frames,
                 overwrite=overwrite,
             )
-            output.forget()
             where = "simulated" if config.simulated else "real"
             run.begin(
                 EventKind.STARTED,
@@ -109,9 +110,11 @@ def play_recipe(
                 _play(config, schedule, controller, run, observer)
                 if not dark_under_light:
                     run.store.write_dark_after(controller.measure_dark_level(n_dark))
-                found = {} if afterwards is None else afterwards(devices, controller)
-        run.store.annotate(**found, state=RunState.FINISHED, ended=now(), lit_exposures=controller.lit_exposures)
-        run.journal.add(EventKind.FINISHED, f"{len(schedule.blocks)} blocks, light off, devices free")
+            text = f"{len(schedule.blocks)} blocks, light off"
+            run.finish(text, lit_exposures=controller.lit_exposures)
+            if afterwards is not None:
+                found = afterwards(devices, controller)
+                run.store.annotate(**found, lit_exposures=controller.lit_exposures)
 
 
 def _play(

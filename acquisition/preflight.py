@@ -30,14 +30,18 @@ def check_output(config: AcquisitionConfig, plan: SensingPlan, *, overwrite: boo
     check_room(run, plan.schedule, planned_frame_bytes(config))
 
 
-def check_writable(run: Path, files: Sequence[Path], *, overwrite: bool, make_folders: bool = True) -> None:
+def check_writable(
+    run: Path, files: Sequence[Path], *, overwrite: bool, make_folders: bool = True, recipe: str = "hadamard"
+) -> None:
     """See that nothing stands where a run and the files beside it go, or what may be overwritten; make their folders.
+
+    recipe: that the run plays; only a run of the same recipe is overwritten.
 
     Raises OutputExistsError, NotARunError, and OSError where a folder cannot be made.
     """
     for file in files:
         check_new(file, overwrite=overwrite)
-    check_replaceable(run, overwrite=overwrite)
+    check_replaceable(run, recipe, overwrite=overwrite)
     for folder in {path.absolute().parent for path in (run, *files)} if make_folders else ():
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -48,6 +52,8 @@ def check_writable(run: Path, files: Sequence[Path], *, overwrite: bool, make_fo
 
 def check_new(file: Path, *, overwrite: bool) -> None:
     """Raise OutputExistsError where a file stands already that may not be overwritten."""
+    if file.is_dir():
+        raise existing_output(file, "a folder of this name")
     if file.exists() and not overwrite:
         raise existing_output(file, "the picture" if file.suffix == ".png" else "the file")
 

@@ -34,7 +34,11 @@ class RegistrationResult:
     calibration: RegistrationCalibration
     output: CalibrationOutput
     title: str = "Registration of the DMD on the camera"
-    notes: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else a person should know."""
+        return self.calibration.notes
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -50,7 +54,8 @@ class RegistrationResult:
         yield "residual", f"{made.rms_px:.3g} px root mean square, {made.largest_px:.3g} px at most"
         if made.corner_error_px is not None:
             yield "error at the corners", f"{made.corner_error_px:.2g} px at most"
-        yield "dots", f"{made.dots_used} used of {made.dots_found} seen of {made.dots} shown"
+        saturated = f", {made.dots_saturated} saturated" if made.dots_saturated else ""
+        yield "dots", f"{made.dots_used} used of {made.dots_found} seen of {made.dots} shown{saturated}"
 
 
 def calibrate_registration(
@@ -67,7 +72,7 @@ def calibrate_registration(
     """
     region = dmd_region(config)
     recipe = fiducial_recipe(region, grid, REPEATS, config.sensing.seed)
-    output.check(overwrite=overwrite)
+    output.check("registration", simulated=config.simulated, overwrite=overwrite)
     pictures = FiducialPictures(region, grid)
     whole = reading_the_whole_frame(config)
     play_recipe(whole, recipe, pictures, output, {"grid": grid}, overwrite=overwrite, observer=observer)
@@ -82,18 +87,17 @@ def registration_from(output: CalibrationOutput) -> RegistrationResult:
     """
     from calibration.registration_plot import draw_registration
 
-    output.forget()
     run = StoredRun(output.raw)
     run.must_hold("registration")
     facts, config = run.facts, stored_config(run)
     region = dmd_region(config)
     pictures = FiducialPictures(region, facts["grid"])
-    dots = DotFrames(len(pictures.positions))
+    detector = facts["devices"]["detector"]
+    dots = DotFrames(len(pictures.positions), detector["full_scale"])
     for pair, sign, frames in stored_frames(run):
         dots.add(pair, sign, frames)
     seen = dots.seen()
     registration = fit_registration(seen, pictures)
-    detector = facts["devices"]["detector"]
     calibration = RegistrationCalibration.of(
         registration,
         hadascope=version("hadascope"),

@@ -90,7 +90,7 @@ def acquire(config: AcquisitionConfig, *, overwrite: bool = False, observer: Obs
     check_light(plan)
     check_output(config, plan, overwrite=overwrite)
     with orderly_interrupts(), Ending() as ending:
-        run = RunInProgress(observer)
+        run = RunInProgress(observer, _remedy(config.output.run))
         ending.push(run.end)
         with connected_devices(config, sample) as devices:
             readout = check_bench(config, plan.schedule, devices)
@@ -152,7 +152,7 @@ def resume(path: Path, asked: AcquisitionConfig | None = None, *, observer: Obse
     """
     observer = Observer() if observer is None else observer
     with orderly_interrupts(), Ending() as ending:
-        run = RunInProgress(observer)
+        run = RunInProgress(observer, _remedy(path))
         ending.push(run.end)
         run.store = RunStore.reopen(path)
         resumption = Resumption.of(path, asked)
@@ -186,6 +186,10 @@ def resume(path: Path, asked: AcquisitionConfig | None = None, *, observer: Obse
             with run.marked():
                 played = _play(config, plan, devices, collector, self_check, run, continuation)
         return _conclude(config, plan, played, sample, run)
+
+
+def _remedy(path: Path) -> str:
+    return f"the run can be resumed: hadascope resume {path}"
 
 
 def _begin_again(run: RunInProgress, resumption: Resumption) -> None:

@@ -23,8 +23,10 @@ def now() -> str:
 class RunInProgress:
     """What a run has to close, and to mark, whatever ends it: its store and journal, as soon as they are there."""
 
-    def __init__(self, observer: Observer) -> None:
+    def __init__(self, observer: Observer, remedy: str) -> None:
+        """remedy: what can be done where the run fails, for people."""
         self.observer = observer
+        self._remedy = remedy
         self.journal = Journal(observer.on_event)
         self.store: RunStore | None = None
         self.controller: Controller | None = None
@@ -44,8 +46,17 @@ class RunInProgress:
         try:
             yield
         except BaseException as error:
+            if isinstance(error, Exception):
+                error.add_note(self._remedy)
             self._mark(error)
             raise
+
+    def finish(self, text: str, **facts: Any) -> None:
+        """Mark the run as finished; whatever happens afterwards does not change that."""
+        assert self.store is not None
+        self.store.annotate(**facts, state=RunState.FINISHED, ended=now())
+        self.journal.add(EventKind.FINISHED, text)
+        self.is_begun = False
 
     def end(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         """Mark the run, where it began and did not finish, with what went wrong since; let go of store and journal."""

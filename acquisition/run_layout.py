@@ -38,6 +38,13 @@ from zarr.errors import GroupNotFoundError
 LAYOUT_VERSION = 3
 COMMIT_FIELDS = ("pairs", "guards", "pass", "start_us", "saturated", "lit_exposures", "checksum")
 LIVE_FIELDS = ("time_s", "pairs", "age_s", "forecast_mse")
+# What a run can have played, and what it is then.
+RECIPES = {
+    "hadamard": "an acquisition",
+    "noise": "a noise calibration",
+    "stability": "a stability calibration",
+    "registration": "a registration",
+}
 BYTES_PER_PAIR = 4 + 8 + 8 + 8
 _OPTIONAL_READINGS = ("bench", "frames")
 
@@ -79,10 +86,13 @@ def open_run(path: Path, mode: Any) -> zarr.Group:
     try:
         group = zarr.open_group(path, mode=mode, zarr_format=3)
     except (GroupNotFoundError, FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise NotARunError(f"{path} is no run of Hadascope: expected a folder written by dry-run or acquire") from error
+        raise NotARunError(
+            f"{path} is no run of Hadascope: expected a folder written by dry-run, acquire or calibrate"
+        ) from error
     if "hadascope" not in group.attrs:
         raise NotARunError(
-            f"{path} is a zarr group, but no run of Hadascope: expected a folder written by dry-run or acquire"
+            f"{path} is a zarr group, but no run of Hadascope: expected a folder written by dry-run, acquire or "
+            "calibrate"
         )
     return group
 

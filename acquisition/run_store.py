@@ -19,6 +19,7 @@ from acquisition.run_layout import (
     COMMIT_FIELDS,
     LAYOUT_VERSION,
     LIVE_FIELDS,
+    RECIPES,
     array_of,
     checksum_of,
     disk_full,
@@ -79,7 +80,7 @@ class RunStore:
         Raises OutputExistsError where the path exists and ``overwrite`` is not set, NotARunError where it should
         overwrite something that is no run, RunInUseError, and DiskFullError.
         """
-        check_replaceable(path, overwrite=overwrite)
+        check_replaceable(path, attributes.get("recipe", "hadamard"), overwrite=overwrite)
         lock = lock_run(path)
         unfinished = path.with_name(f".{path.name}.unfinished")
         try:
@@ -182,8 +183,8 @@ class RunStore:
             raise disk_full(self.path, error) from error
 
 
-def check_replaceable(path: Path, *, overwrite: bool) -> None:
-    """Raise unless nothing stands where a run will be written, or a run that may be overwritten.
+def check_replaceable(path: Path, recipe: str, *, overwrite: bool) -> None:
+    """Raise unless nothing stands where a run will be written, or a run of the same recipe that may be overwritten.
 
     Raises OutputExistsError, NotARunError, RunInUseError.
     """
@@ -191,7 +192,9 @@ def check_replaceable(path: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise existing_output(path, "the output")
-    open_run(path, "r")
+    found = facts_of(open_run(path, "r")).get("recipe", recipe)
+    if found != recipe:
+        raise existing_output(path, f"{RECIPES.get(str(found), 'something else')}, which is not what would replace it,")
     if is_in_use(path):
         raise in_use(path)
 

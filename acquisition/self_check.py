@@ -17,16 +17,19 @@ from acquisition.schedule import pair_order
 from acquisition.stored_reconstruction import stored_config
 from acquisition.stored_run import StoredRun
 from calibration import self_check_text
+from calibration.collected import Collected, Darkness
 from calibration.first_minus_second import first_minus_second
 from calibration.light_course import LightCourse
 from calibration.noise_file import NoiseCalibration
+from calibration.noise_knowledge import ROUNDING, NoiseKnowledge
 from calibration.repeats import RepeatSums
-from calibration.scatter import Scatter, scatter_of_groups
-from calibration.self_check import Collected, Darkness, NoiseKnowledge, SelfCheck, check_readings, is_cut_off
+from calibration.scatter import Scatter, deviations, scatter_of_groups
+from calibration.self_check import SelfCheck, check_readings
+from calibration.square_sums import is_cut_off
 from models.noise import NoiseModel
 
-# Pairs whose sums are compared: about as many exposures as a guard.
-_PAIRS_IN_A_ROW = 4
+# Pairs through whose sums a straight line is laid; what is left of a block makes a row if it has a few.
+_PAIRS_IN_A_ROW, _FEWEST_IN_A_ROW = 16, 4
 
 
 class SelfCheckCollector:
@@ -126,17 +129,22 @@ class SelfCheckCollector:
         light: NDArray[np.float64],
         terms: NDArray[np.float64],
     ) -> Scatter:
-        """Scatter of pair sums within rows of pairs, about their course."""
-        n = len(sums) // _PAIRS_IN_A_ROW * _PAIRS_IN_A_ROW
-        if n == 0:
-            return Scatter.empty()
-        in_rows = _in_rows(np.array([light, *terms]), n).mean(axis=-1)
-        variance = in_rows[1:].T @ self.knowledge.parameters
-        residuals = _in_rows(sums - course.at(time_us), n)
-        scatter = scatter_of_groups(residuals, variance, in_rows[1:], self._excess(in_rows[0], variance))
-        loadings = _in_rows(course.loadings(time_us).T, n)
-        taken = float(((loadings - loadings.mean(axis=-1, keepdims=True)) ** 2).sum())
-        return scatter.less(taken / scatter.degrees)
+        """Scatter of pair sums within rows of pairs, about a straight line over what their course leaves."""
+        n = len(sums)
+        whole = n - n % _PAIRS_IN_A_ROW
+        loadings, left = course.loadings(time_us), sums - course.at(time_us)
+        scatter = Scatter.empty()
+        for row, length in ((slice(0, whole), _PAIRS_IN_A_ROW), (slice(whole, n), n - whole)):
+            if row.stop == row.start or length < _FEWEST_IN_A_ROW:
+                continue
+            in_rows = np.array([light, *terms])[:, row].reshape(4, -1, length).mean(axis=-1)
+            at = time_us[row].reshape(-1, length)
+            variance = in_rows[1:].T @ self.knowledge.parameters
+            excess = self._excess(in_rows[0], variance)
+            made = scatter_of_groups(left[row].reshape(-1, length), variance, in_rows[1:], excess, at)
+            taken = float((deviations(loadings[row].T.reshape(-1, *at.shape), at) ** 2).sum())
+            scatter += made.less(taken / made.degrees)
+        return scatter
 
     def _scatter_of_guards(
         self,
@@ -181,10 +189,10 @@ def self_check_collector(
     region = bucket_region(config)
     n_pixels = camera["width_px"] * camera["height_px"] if region is None else region.width * region.height
     detector = config.devices.detector
-    sees_mirrors = isinstance(detector, SimulatedDetector) and detector.view is not None
+    # Cameras round every pixel; the simulated one only their sum, where it does not see the mirrors.
+    rounds_the_sum = isinstance(detector, SimulatedDetector) and detector.view is None
     return SelfCheckCollector(
-        # The simulated camera rounds every pixel where it sees the mirrors, and only their sum where it does not.
-        noise_knowledge(config, facts.get("noise_calibration"), roundings=n_pixels if sees_mirrors else 1),
+        noise_knowledge(config, facts.get("noise_calibration"), roundings=1 if rounds_the_sum else n_pixels),
         pair_order(config.sensing.side**2, config.sensing.seed),
         dark,
         picture_time_us=(facts["accepted_timing"] or facts["config"]["timing"])["picture_time_us"],
@@ -198,16 +206,17 @@ def noise_knowledge(
 ) -> NoiseKnowledge:
     """What the file says of the noise, and how sure its calibration, if there is one, is of it.
 
-    calibration: as on record; roundings: of so many pixels each reading is the sum.
+    calibration: as on record; roundings: of so many rounded pixels each reading is the sum. A b that was measured on
+    this camera holds what rounding adds already; a stated one may not, and a bench that was given it adds it anew.
     """
-    noise, rounding = NoiseModel(config.noise.gain, config.noise.variance), roundings / 12
+    noise, rounding = NoiseModel(config.noise.gain, config.noise.variance), roundings * ROUNDING
     if calibration is None:
         return NoiseKnowledge(noise, rounding=rounding)
     measured = NoiseCalibration.model_validate(calibration)
     if config.simulated and not measured.identity.simulated:
         # A rehearsal: the bench was given this a and b, exactly, and source noise of its own.
         return NoiseKnowledge(noise, config.bench.source_noise**2, rounding=rounding)
-    return NoiseKnowledge(noise, max(measured.source_noise.value, 0.0), np.array(measured.covariance), rounding)
+    return NoiseKnowledge(noise, max(measured.source_noise.value, 0.0), np.array(measured.covariance), rounding=0.0)
 
 
 def stored_self_check(run: StoredRun) -> SelfCheck | None:
@@ -235,11 +244,6 @@ def on_record(check: SelfCheck) -> dict[str, Any]:
         "own_estimate": self_check_text.estimate(check),
         "spike": self_check_text.spike(check),
     }
-
-
-def _in_rows(values: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """Values [..., K], the first n of them in rows [..., n / 4, 4]."""
-    return values[..., :n].reshape(*values.shape[:-1], -1, _PAIRS_IN_A_ROW)
 
 
 def _with(darkness: Darkness, dark: NDArray[np.float64]) -> Darkness:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,12 @@ from numpy.typing import NDArray
 from acquisition.calibration_output import CalibrationOutput
 from acquisition.config import AcquisitionConfig
 from acquisition.connected_devices import ConnectedDevices
-from acquisition.controller import Controller
+from acquisition.controller import Controller, DoseLimitError
 from acquisition.dmd_region import dmd_region
+from acquisition.figures import interval
 from acquisition.observer import Observer
-from acquisition.picture_time_search import PictureTimeSearch, Trial, readout_from
-from acquisition.picture_time_trial import search_picture_time
+from acquisition.picture_time_search import NothingWorksError, PictureTimeSearch, Trial, readout_from
+from acquisition.picture_time_trial import most_search_exposures, search_picture_time
 from acquisition.play_recipe import play_recipe
 from acquisition.stored_recipe import calibration_title, stored_exposures
 from acquisition.stored_run import StoredRun
@@ -62,7 +62,11 @@ class StabilityResult:
     def rows(self) -> Iterator[tuple[str, str]]:
         """What was measured."""
         made = self.calibration
-        yield "light", f"{made.total:.5g} detector units, {made.background:.3g} of it in dark pictures"
+        yield "total light T", f"{made.total:.5g} detector units, at the start"
+        if made.background is None:
+            yield "background B", "unknown: the light could not be switched off"
+        else:
+            yield "background B", f"{made.background:.3g} detector units beside T, in every exposure, dark pictures too"
         yield (
             "change",
             f"{_percent(made.change)} over {made.duration_s:.0f} s, {made.light_s:.0f} s of them under light",
@@ -84,13 +88,13 @@ class StabilityResult:
             ends = f"{made.contrast.value:.4g}" if made.contrast.high is not None else f"above {made.contrast.low:.4g}"
             yield "on/off contrast", f"{ends}, light that does not come from the mirrors counted as leaking"
         if made.offset_drift is not None:
-            yield "dark level drift", f"{_shown(made.offset_drift)} detector units"
+            yield "dark level drift", f"{interval(made.offset_drift)} detector units"
         times = made.picture_time
         if times is not None:
             below = "" if times.longest_failing_us is None else f", {times.longest_failing_us} µs fails"
             yield "shortest safe picture time", f"{times.safe_us} µs ({times.shortest_working_us} µs just works{below})"
         if self.readout_us is not None:
-            yield "camera readout", f"{self.readout_us:g} µs, in {readout_file(self.output).name}"
+            yield "camera readout", f"{self.readout_us:g} µs, in {self.output.readout.name}"
         yield "pairs", f"{made.pairs:,}, {made.outliers} outliers left out"
 
 
@@ -105,16 +109,19 @@ def calibrate_stability(
 ) -> StabilityResult:
     """Show two halves of the mirrors in turn for so many seconds of light, and write how steady it was.
 
-    search: look for the shortest safe picture time, too. Raises what ``play_recipe`` and ``stability_from`` raise,
-    ValueError where the time is too short, NothingWorksError.
+    search: look for the shortest safe picture time, too; where it cannot be found the readings hold all the same, and a
+    note says why. Raises what ``play_recipe`` and ``stability_from`` raise, ValueError where the time is too short.
     """
     timing = config.timing
     recipe = stability_recipe(seconds, timing.picture_time_us, config.sensing.seed)
     pictures = LevelPictures(dmd_region(config), LEVELS, config.sensing.seed)
-    output.check(overwrite=overwrite)
+    output.check("stability", simulated=config.simulated, overwrite=overwrite)
 
     def searched(devices: ConnectedDevices, controller: Controller) -> dict[str, Any]:
-        found = search_picture_time(config, devices, pictures, controller)
+        try:
+            found = search_picture_time(config, devices, pictures, controller)
+        except (NothingWorksError, DoseLimitError) as error:
+            return {"picture_time_search_failed": str(error)}
         return {"picture_time_search": asdict(found), "camera_exposure_us": camera_exposure_us(timing)}
 
     play_recipe(
@@ -126,6 +133,7 @@ def calibrate_stability(
         overwrite=overwrite,
         observer=observer,
         afterwards=searched if search else None,
+        further_exposures=most_search_exposures(config) if search else 0,
     )
     return stability_from(output)
 
@@ -138,14 +146,15 @@ def stability_from(output: CalibrationOutput) -> StabilityResult:
     """
     from calibration.stability_plot import draw_stability
 
-    output.forget()
-    readout_file(output).unlink(missing_ok=True)
     run = StoredRun(output.raw)
     run.must_hold("stability")
     facts = run.facts
     noise, covariance = _noise(facts)
     picture_time_us = facts["accepted_timing"]["picture_time_us"]
     stability = fit_stability(stored_exposures(run), picture_time_us, noise, covariance)
+    if "picture_time_search_failed" in facts:
+        failed = f"no shortest safe picture time: {facts['picture_time_search_failed']}"
+        stability = replace(stability, notes=(*stability.notes, failed))
     identity = CameraIdentity.model_validate(facts["identity"])
     found = _search(facts)
     calibration = stability_calibration(
@@ -160,15 +169,11 @@ def stability_from(output: CalibrationOutput) -> StabilityResult:
         None if found is None else readout_from(found, facts["camera_exposure_us"], identity.camera, facts["ended"])
     )
     write_calibration(output.file, calibration)
+    output.readout.unlink(missing_ok=True)
     if readout is not None:
-        write_calibration(readout_file(output), readout)
+        write_calibration(output.readout, readout)
     draw_stability(output.picture, stability, calibration_title(run))
     return StabilityResult(stability, calibration, output, None if readout is None else readout.readout_us)
-
-
-def readout_file(output: CalibrationOutput) -> Path:
-    """The camera's readout time, as acquisition files name it (devices.detector.readout_calibration)."""
-    return output.file.with_suffix(".readout.json")
 
 
 def _noise(facts: dict[str, Any]) -> tuple[NoiseModel, NDArray[np.float64] | None]:
@@ -198,13 +203,8 @@ def _picture_times(found: PictureTimeSearch) -> PictureTimes:
     )
 
 
-def _shown(found: Estimate, scale: float = 1.0) -> str:
-    low, high = ("…" if end is None else f"{scale * end:.3g}" for end in (found.low, found.high))
-    return f"{scale * found.value:.3g} (95 %: {low} to {high})"
-
-
 def _percent(found: Estimate) -> str:
-    return f"{_shown(found, 100.0)} %"
+    return f"{interval(found, 100.0)} %"
 
 
 def _root_percent(variance: Estimate) -> str:

@@ -65,7 +65,8 @@ def stored_schedule(run: StoredRun) -> Schedule:
     """What a finished calibration displayed. Raises UnfinishedCalibrationError."""
     if run.state is not RunState.FINISHED:
         raise UnfinishedCalibrationError(
-            f"{run.path} holds a calibration that is {run.state}: calibrate again, whole ({run.facts.get('cause', '')})"
+            f"{run.path} holds a calibration that is {run.state}: calibrate again, whole"
+            + (f" ({run.facts['cause']})" if run.facts.get("cause") else "")
         )
     facts = run.facts
     rests_s = run.described("rests_s")

@@ -14,6 +14,7 @@ from acquisition.run_layout import (
     COMMIT_FIELDS,
     LAYOUT_VERSION,
     LIVE_FIELDS,
+    RECIPES,
     CorruptBlockError,
     NotARunError,
     RunState,
@@ -25,13 +26,6 @@ from acquisition.run_layout import (
 )
 from acquisition.run_lock import is_in_use
 from models.priors import Prior
-
-_RECIPES = {
-    "hadamard": "an acquisition",
-    "noise": "a noise calibration",
-    "stability": "a stability calibration",
-    "registration": "a registration",
-}
 
 
 class StoredRun:
@@ -101,8 +95,8 @@ class StoredRun:
         found = self.facts.get("recipe")
         if found != recipe:
             raise NotARunError(
-                f"{self.path} holds the readings of {_RECIPES.get(str(found), 'something else')}; expected "
-                f"{_RECIPES[recipe]}"
+                f"{self.path} holds the readings of {RECIPES.get(str(found), 'something else')}; expected "
+                f"{RECIPES[recipe]}"
             )
 
     @property

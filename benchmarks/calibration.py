@@ -1,7 +1,7 @@
 """How close photon transfer comes to the Cramér-Rao bound, on the bench: 200 calibrations of each of eight detectors.
 
 a in {0.01, 0.5, 2, 20} times b in {10, 10⁴}, full scale 65 535, 16 levels up to 0.8 of it, offset 100, drift of 1 %,
-source noise of 0.1 %, about 200 exposures of each level; a structured sample under the pictures' own bits, read by the
+source noise of 0.1 %, about 1000 exposures of each level; a structured sample under the pictures' own bits, read by the
 simulated sensor, which rounds (b + 1/12 is the truth) and knows no negative numbers. Then b = 0, and a detector that
 saturates at 90 % of the light. Draws docs/calibration_bound.png.
 """
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from acquisition.noise_calibration import EXPOSURES_PER_LEVEL
 from benchmarks.row import Row
 from calibration.bootstrap import Interval
 from calibration.cramer_rao import cramer_rao_bound
@@ -30,8 +31,8 @@ from sim_devices.frames import Sensor
 
 TRIALS = 200
 LEVELS = 16
-EXPOSURES = 200
-DARK = 100
+EXPOSURES = 1000
+DARK = 500
 FULL_SCALE = 65_535
 OFFSET = 100.0
 SOURCE_NOISE = 1e-3
@@ -130,7 +131,7 @@ def _saturation() -> Row:
 
 
 def _duration() -> list[Row]:
-    stage = _Stage(0.8 * FULL_SCALE, 1000)
+    stage = _Stage(0.8 * FULL_SCALE, EXPOSURES_PER_LEVEL)
     exposures = stage.expose(0.5, 10.0, seed=0)
     begin = time.perf_counter()
     fit_photon_transfer(exposures, LEVELS, seed=0)
@@ -163,7 +164,7 @@ class _Stage:
         self.light = self._bench(BenchSettings(1.0, 0.0)).decode(packed)
 
     def calibrate(self, gain: float, variance: float, seed: int) -> PhotonTransfer:
-        return fit_photon_transfer(self.expose(gain, variance, seed), LEVELS, seed=seed)
+        return fit_photon_transfer(self.expose(gain, variance, seed), LEVELS, floor=-OFFSET, seed=seed)
 
     def expose(self, gain: float, variance: float, seed: int) -> Exposures:
         """Darkness with the light off, the recipe, and darkness again."""

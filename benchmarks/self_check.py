@@ -23,39 +23,71 @@ from acquisition.run import acquire
 from acquisition.self_check import SelfCheckCollector, stored_self_check
 from acquisition.stored_run import StoredRun
 from benchmarks.row import Row
-from calibration.self_check import PROMISED_FALSE_ALARMS, NoiseKnowledge, SelfCheck
+from calibration.collected import Collected
+from calibration.noise_knowledge import NoiseKnowledge
+from calibration.self_check import (
+    CERTAIN,
+    PROMISED_FALSE_ALARMS,
+    Power,
+    SelfCheck,
+    check_readings,
+    outcomes,
+    spike_found,
+)
+from calibration.square_sums import square_sums
 from models.noise import NoiseModel
 
 PICTURE_TIME_US = 100.0
 GUARD = np.array([True, False, False, True, False])
 
-CLEAN_RUNS, UNCERTAIN_RUNS, CHANGED_RUNS, BENCH_RUNS = 2000, 500, 400, 12
+CLEAN_RUNS, UNCERTAIN_RUNS, CHANGED_RUNS, SMALL_RUNS, BENCH_RUNS = 2000, 1000, 300, 300, 12
 
 # A calibration's own standard errors of a and b, relatively, where they are not taken as exact.
 GAIN_ERROR, VARIANCE_ERROR = 0.03, 0.1
+EXACT = (0.0, 0.0)
+
+# Side by side, runs become large enough to notice every change; those of the first few are often too small for it.
+SIDES = (16, 32, 64, 128)
 
 
 def rows() -> list[Row]:
     """False alarms under exact and uncertain calibrations, changed gains that are noticed; on the bench, too."""
-    clean = [checked(run) for run in clean_runs(CLEAN_RUNS)]
-    uncertain = [checked(run, knowledge) for run, knowledge in uncertain_runs(UNCERTAIN_RUNS)]
-    changed = [checked(run, knowledge) for run, knowledge in changed_runs(CHANGED_RUNS)]
-    same, other = (
-        [on_bench(seed, factor) for seed in range(BENCH_RUNS) for factor in factors] for factors in ((1.0,), (0.8, 1.2))
-    )
+    clean = [warns(run) for run in clean_runs(CLEAN_RUNS)]
+    uncertain = [warns(run, knowledge) for run, knowledge in uncertain_runs(UNCERTAIN_RUNS)]
+    changed = [found for found, _ in map(searched_until_certain, changed_runs(CHANGED_RUNS))]
+    on_the_bench = [
+        [_warned(on_bench(seed, factor)) for seed in range(BENCH_RUNS) for factor in factors]
+        for factors in ((1.0,), (0.8, 1.2))
+    ]
     few, all_of_them = f"at most {PROMISED_FALSE_ALARMS:g}", "1"
     return [
         _share("clean runs that warn", clean, few),
         _share("clean runs, a and b of the calibration known to 3 % and 10 %, that warn", uncertain, few),
-        _share("gain off by 20 % and aT/(aT + 2b) above 0.5: noticed", changed, all_of_them),
-        _share("clean whole runs on the bench that warn", same, few),
-        _share("whole runs on the bench, gain off by 20 %: noticed", other, all_of_them),
+        _share("gain off by 20 %, aT/(aT + 2b) from 0.5 to 1, 99.9 % or more stated: noticed", changed, all_of_them),
+        *(
+            _as_stated(f"smaller runs, a and b known to {100 * a:g} % and {100 * b:g} %, gain off by 20 %", a, b, seed)
+            for seed, (a, b) in enumerate((EXACT, (GAIN_ERROR, VARIANCE_ERROR), (3 * GAIN_ERROR, VARIANCE_ERROR)), 20)
+        ),
+        _share("clean whole runs on the bench that warn", on_the_bench[0], few),
+        _share("whole runs on the bench, gain off by 20 %: noticed", on_the_bench[1], all_of_them),
     ]
 
 
-def _share(what: str, checks: list[SelfCheck], target: str) -> Row:
-    warned = sum(bool(check.failed) or check.spike_found for check in checks)
-    return Row(what, f"{warned} of {len(checks)}", target, warned / len(checks), target)
+def _share(what: str, warned: list[bool], target: str) -> Row:
+    return Row(what, f"{sum(warned)} of {len(warned)}", target, sum(warned) / len(warned), target)
+
+
+def _as_stated(what: str, gain_error: float, variance_error: float, seed: int) -> Row:
+    pairs = [searched(*each) for each in changed_runs(SMALL_RUNS, seed, gain_error, variance_error)]
+    found, stated = (np.array(each, dtype=float) for each in zip(*pairs, strict=True))
+    spread = float((stated @ (1 - stated)) ** 0.5)
+    return Row(
+        f"{what}: noticed",
+        f"{found.sum():.0f} of {len(found)}",
+        f"{stated.sum():.0f} ± {spread:.0f} stated",
+        float(found.sum() / stated.sum()),
+        "1",
+    )
 
 
 @dataclass(frozen=True)
@@ -150,14 +182,48 @@ def _laid_out(n_pairs: int, section: int) -> tuple[NDArray[np.int64], NDArray[np
     return at, np.array(starts)[:, None] + np.arange(5)
 
 
-def checked(run: Made, knowledge: NoiseKnowledge | None = None) -> SelfCheck:
-    """Draw a run and let it check itself against what it was given, by default the truth."""
+def collected_from(run: Made, knowledge: NoiseKnowledge) -> Collected:
+    """Draw a run and add it up."""
     plus_first, dark, blocks = run.draw()
-    knowledge = NoiseKnowledge(run.noise, run.source_noise) if knowledge is None else knowledge
     collector = SelfCheckCollector(knowledge, plus_first, dark, picture_time_us=PICTURE_TIME_US)
     for block in blocks:
         collector.add(block)
-    return collector.checked()
+    return collector.collected()
+
+
+def checked(run: Made, knowledge: NoiseKnowledge | None = None) -> SelfCheck:
+    """Draw a run and let it check itself against what it was given, by default the truth."""
+    knowledge = NoiseKnowledge(run.noise, run.source_noise) if knowledge is None else knowledge
+    return check_readings(collected_from(run, knowledge), knowledge)
+
+
+def warns(run: Made, knowledge: NoiseKnowledge | None = None) -> bool:
+    """Whether it does, without what it could have noticed."""
+    knowledge = NoiseKnowledge(run.noise, run.source_noise) if knowledge is None else knowledge
+    collected = collected_from(run, knowledge)
+    return any(test.failed for test in outcomes(collected, knowledge)) or spike_found(collected.first_minus_second)
+
+
+def searched(run: Made, knowledge: NoiseKnowledge, factor: float) -> tuple[bool, float]:
+    """Whether a run notices that its gain is ``factor`` times the one given, and the probability stated for it."""
+    collected = collected_from(run, knowledge)
+    power = Power(square_sums(collected, knowledge)[0], knowledge)
+    return any(test.failed for test in outcomes(collected, knowledge)), power.of_gain_times(factor)
+
+
+def searched_until_certain(changed: tuple[Made, NoiseKnowledge, float]) -> tuple[bool, float]:
+    """The same of the smallest run like this one whose stated probability is CERTAIN, whatever it finds."""
+    run, knowledge, factor = changed
+    outcome = False, 0.0
+    for side in SIDES:
+        outcome = searched(replace(run, side=side), knowledge, factor)
+        if outcome[1] >= CERTAIN:
+            break
+    return outcome
+
+
+def _warned(check: SelfCheck) -> bool:
+    return bool(check.failed) or check.spike_found
 
 
 def clean_runs(n: int, seed: int = 0) -> Iterator[Made]:
@@ -194,17 +260,37 @@ def uncertain_runs(n: int, seed: int = 2) -> Iterator[tuple[Made, NoiseKnowledge
         yield run, NoiseKnowledge(NoiseModel(gain, variance), covariance=np.diag(errors**2))
 
 
-def changed_runs(n: int, seed: int = 1) -> Iterator[tuple[Made, NoiseKnowledge]]:
-    """Runs of 64 × 64 pixels with aT/(aT + 2b) above one half, and a calibration whose gain is off by 20 %."""
-    found = 0
-    for number, run in enumerate(clean_runs(100 * n, seed)):
-        calibrated = run.gain / 1.2 if number % 2 else run.gain / 0.8
-        bright = replace(run, side=64, repeats=max(run.repeats, 2), alpha=max(run.alpha, 0.5))
-        if bright.shot_share * (1 - run.bleaching) > 0.5:
-            yield bright, NoiseKnowledge(NoiseModel(calibrated, run.variance))
-            found += 1
-            if found == n:
-                return
+def changed_runs(
+    n: int, seed: int = 1, gain_error: float = 0.0, variance_error: float = 0.0
+) -> Iterator[tuple[Made, NoiseKnowledge, float]]:
+    """Runs whose gain has become 20 % larger or smaller since the calibration, which may have been off by its own
+    errors; aT/(aT + 2b) at the end of the run is spread evenly from 0.5 to 1. With them, the factor.
+    """
+    rng = np.random.default_rng([seed, 11])
+    for number in range(n):
+        gain = float(np.exp(rng.uniform(np.log(0.01), np.log(20))))
+        bleaching = float(rng.choice([0.0, 0.05, 0.3]))
+        electrons = float(np.exp(rng.uniform(np.log(1e3), np.log(1e7))))
+        share = rng.uniform(0.5, 1)
+        # Readings in whole units that vary by less say nothing: b is at least 10.
+        variance = max(gain**2 * electrons * (1 - bleaching) * (1 - share) / share / 2, 10.0)
+        electrons = share / (1 - share) * 2 * variance / gain**2 / (1 - bleaching)
+        factor = 1.2 if number % 2 else 0.8
+        then = gain / factor * (1 + gain_error * rng.normal())
+        read = max(variance * (1 + variance_error * rng.normal()), 0.0)
+        covariance = np.diag([gain_error * gain / factor, variance_error * variance, 0.0]) ** 2
+        run = Made(
+            side=int(rng.choice(SIDES[:3], p=(0.45, 0.45, 0.1))),
+            gain=gain,
+            variance=variance,
+            electrons=electrons,
+            background=float(rng.choice([0.0, 0.0, 0.05 * electrons])),
+            repeats=int(rng.choice([2, 4, 8])),
+            alpha=float(rng.uniform(0.35, 0.9)),
+            bleaching=bleaching,
+            seed=int(rng.integers(2**40)),
+        )
+        yield run, NoiseKnowledge(NoiseModel(then, read), covariance=covariance if covariance.any() else None), factor
 
 
 def on_bench(seed: int, factor: float) -> SelfCheck:

@@ -11,11 +11,16 @@ from numpy.typing import NDArray
 from calibration.cut_off import cut_moments
 
 CONFIDENCE = 0.95
+IMPOSSIBLE = 3.29
+"""Standard errors below 0 (5·10⁻⁴ of noise lies there) at which what cannot be negative speaks against the model."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Bounds low and high of 95 % confidence; one_sided: all of the 5 % is above high, low is a limit by nature."""
+    """Bounds low and high of 95 % confidence; one_sided: all of the 5 % is above high, low is a limit by nature.
+
+    Of what cannot be negative, high is below 0 only where the estimate contradicts that (``above_zero``).
+    """
 
     low: float
     high: float
@@ -77,9 +82,14 @@ def above_zero(quantity: Studentized, resolution: float = 0.0) -> Interval:
     """The interval of a quantity that cannot be negative, from estimates that can.
 
     Two-sided where that is above 0, and above what can be resolved at all; else from 0 to the bound of 95 %
-    confidence, or to ``resolution`` where that is more.
+    confidence, or to ``resolution`` or one standard error where that is more: an estimate that happened to come out
+    negative does not know the quantity any better. Where it is negative beyond what noise does, the two-sided interval
+    below 0 is kept, as the contradiction that it is.
     """
     interval = two_sided(quantity)
     if interval.low > 0 and interval.high > resolution:
         return interval
-    return Interval(0.0, max(quantity.bound(CONFIDENCE), resolution, 0.0), one_sided=True)
+    spread = max(quantity.error, float(quantity.drawn.std()))
+    if interval.high < 0 and quantity.estimate < -IMPOSSIBLE * spread:
+        return interval
+    return Interval(0.0, max(quantity.bound(CONFIDENCE), resolution, quantity.error), one_sided=True)

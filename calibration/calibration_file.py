@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +19,7 @@ class CalibrationFileError(ValueError):
 def read_calibration(path: Path, model: type[_Model], what: str) -> _Model:
     """The calibration in a JSON file; what: it is of, in words. Raises CalibrationFileError."""
     try:
-        return model.model_validate_json(path.read_bytes())
+        return model.model_validate_json(path.read_bytes().removeprefix(codecs.BOM_UTF8))
     except OSError as error:
         raise CalibrationFileError(f"{path} cannot be read ({error.strerror}): correct the path") from error
     except ValidationError as error:

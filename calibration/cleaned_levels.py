@@ -9,14 +9,20 @@ from numpy.typing import NDArray
 
 from calibration.cut_off import cut_moments
 from calibration.drift import DriftingLight, fit_drifting_light
-from calibration.level_faults import reasons_to_leave_out
-from calibration.level_readings import LevelReadings
-from calibration.outliers import is_outlier, robust_deviation
+from calibration.level_faults import TOO_COARSE, LevelFaults, find_faults
+from calibration.level_readings import LEAST_EXPOSURES, LevelReadings
+from calibration.outliers import is_outlier, robust_deviation, upper_deviation
 from calibration.variance_curve import Points, VarianceCurve, fit_variance_curve
 from calibration.verdict import TooFewLevelsError
 
 LEAST_LEVELS = 4
 """Usable levels beside darkness: three parameters and one degree of freedom to be wrong by."""
+
+ROUNDING_ERROR = 1 / 4
+"""Squared steps by which rounding may change the variance of readings quieter than their step: -0.12 to +0.17, for
+all dark ones alike."""
+ROUNDING_MATTERS = 3.0
+"""Squared steps: where light alone knows b no better than that, a does not care what rounding did to darkness."""
 
 _ROUNDS = 8
 
@@ -28,10 +34,13 @@ class CleanedLevels:
     drifting: DriftingLight
     used: NDArray[np.bool_]
     points: Points
-    reasons: tuple[str, ...]
-    deviation: NDArray[np.float64]
-    deviation_error: NDArray[np.float64]
+    faults: LevelFaults
     curve: VarianceCurve
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why each picture is left out [G], "" where it is not."""
+        return self.faults.reasons
 
     @property
     def kept(self) -> NDArray[np.bool_]:
@@ -72,6 +81,24 @@ def distinct_levels(share: NDArray[np.float64], kept: NDArray[np.bool_]) -> int:
     return len(np.unique(share[kept[: len(share)] & (share > 0)]))
 
 
+def kinds(reasons: tuple[str, ...]) -> list[str]:
+    """One reason of each kind to leave levels out."""
+    kinds: dict[str, str] = {}
+    for each in reasons:
+        if each:
+            kinds.setdefault(each.split(":")[0], each)
+    return sorted(kinds.values())
+
+
+def remedy(reasons: tuple[str, ...]) -> str:
+    """What to do where too many levels are left out for these reasons."""
+    if any(each.startswith(TOO_COARSE) for each in reasons):
+        return "Raise the detector's gain, or the light"
+    if any(each.startswith("only") for each in reasons):
+        return f"Play the whole recipe, with {LEAST_EXPOSURES} exposures of each level or more"
+    return "Reduce the light"
+
+
 def _first_variances(readings: LevelReadings) -> NDArray[np.float64]:
     """Robust variance of each picture's readings [G], never below that of a dimmer one: saturation weighs nothing."""
     level, variance = np.zeros((2, readings.n_pictures))
@@ -87,9 +114,12 @@ def _outlying(readings: LevelReadings, drifting: DriftingLight, curve: VarianceC
     """Readings [n] too far from their picture's light: by the readings' own spread at first, then by the curve too."""
     picture = readings.picture
     variance, middle = np.zeros((2, readings.n_pictures))
+    at_floor = readings.at_floor
     for each in np.unique(picture):
         own = drifting.residual[picture == each]
         variance[each], middle[each] = robust_deviation(own) ** 2, np.median(own)
+        if at_floor[picture == each].any():
+            variance[each] = max(variance[each], upper_deviation(own) ** 2)
     if curve is None:
         # The first means and the first drift may be wrong by whatever outliers and saturation made of them.
         deviation = 1.5 * np.sqrt(variance + readings.step**2)
@@ -103,18 +133,28 @@ def _outlying(readings: LevelReadings, drifting: DriftingLight, curve: VarianceC
 def _assess(readings: LevelReadings, drifting: DriftingLight, used: NDArray[np.bool_]) -> CleanedLevels:
     """Points, what is wrong with them, and the curve through the others."""
     points = _points(readings, drifting, used)
-    reasons, deviation, deviation_error = reasons_to_leave_out(readings, points, used)
+    faults = find_faults(readings, points, used)
     kept = np.ones(len(points.freedom), dtype=np.bool_)
-    kept[: readings.n_pictures] = [not reason for reason in reasons]
+    kept[: readings.n_pictures] = [not reason for reason in faults.reasons]
     distinct = distinct_levels(readings.share, kept)
-    if distinct < 2:
+    if distinct < 2 or kept.sum() < 3:
         raise TooFewLevelsError(
             f"found {distinct} usable level{'s' * (distinct != 1)} of light beside darkness, of {LEAST_LEVELS} needed; "
-            f"the others: {'; '.join(sorted({each for each in reasons if each}))}. Reduce the light"
+            f"the others: {'; '.join(kinds(faults.reasons))}. {remedy(faults.reasons)}"
         )
-    return CleanedLevels(
-        drifting, used, points, reasons, deviation, deviation_error, fit_variance_curve(points.chosen(kept))
-    )
+    points = _without_idle_rounding(readings, points, kept)
+    return CleanedLevels(drifting, used, points, faults, fit_variance_curve(points.chosen(kept)))
+
+
+def _without_idle_rounding(readings: LevelReadings, points: Points, kept: NDArray[np.bool_]) -> Points:
+    """Rounding errors of darkness are taken out where light's photon noise is far above them."""
+    fine = kept & (points.rounding_error == 0)
+    if np.array_equal(fine, kept) or fine.sum() < LEAST_LEVELS:
+        return points
+    from_light = float(fit_variance_curve(points.chosen(fine)).errors[1])
+    if from_light < ROUNDING_MATTERS * readings.step**2:
+        return points
+    return replace(points, rounding_error=np.zeros_like(points.rounding_error))
 
 
 def _points(readings: LevelReadings, drifting: DriftingLight, used: NDArray[np.bool_]) -> Points:
@@ -128,10 +168,13 @@ def _points(readings: LevelReadings, drifting: DriftingLight, used: NDArray[np.b
     effective = at_least_one.astype(np.float64)
     for each in np.flatnonzero(readings.is_cut_off(used)):
         assert readings.floor is not None
-        moments = cut_moments(readings.value[used & (picture == each)], readings.floor)
-        light[each], variance[each] = float(moments.mean), float(moments.variance)
+        moments = cut_moments(readings.raw[used & (picture == each)], readings.floor)
+        light[each], variance[each] = float(moments.mean) - readings.off.offset, float(moments.variance)
         freedom[each] = float(moments.freedom)
         effective[each] = float(moments.variance / moments.mean_variance)
+    off = readings.off
+    off_variance = np.array([off.variance])
+    rounding = ROUNDING_ERROR * readings.step**2
     points = Points(
         light=light,
         variance=variance,
@@ -139,15 +182,19 @@ def _points(readings: LevelReadings, drifting: DriftingLight, used: NDArray[np.b
         exposures=effective,
         lit=np.ones(n_pictures, dtype=np.bool_),
         least_variance=readings.step**2 / 12,
-        offset_error=1 / readings.off_exposures if len(readings.off) else 0.0,
+        offset_error=1 / off.readings if off.measured else 0.0,
+        rounding_error=np.where(readings.is_coarse(variance), rounding, 0.0),
+        # Where all dark readings are one number the offset may lie anywhere within half a step of it.
+        offset_rounding=readings.step / 12**0.5 if off.freedom and readings.is_coarse(off_variance).any() else 0.0,
     )
-    if readings.off_freedom == 0:
+    if off.freedom == 0:
         return points
     return replace(
         points,
         light=np.append(light, 0.0),
-        variance=np.append(variance, readings.off_variance),
-        freedom=np.append(freedom, readings.off_freedom),
-        exposures=np.append(effective, readings.off_exposures),
+        variance=np.append(variance, off.variance),
+        freedom=np.append(freedom, off.freedom),
+        exposures=np.append(effective, off.readings),
         lit=np.append(points.lit, False),
+        rounding_error=np.where(readings.is_coarse(np.append(variance, off_variance)), rounding, 0.0),
     )

@@ -45,8 +45,11 @@ def detector_limits(values: NDArray[np.float64], full_scale: float | None = None
     """Limits that readings of any shape show by piling up there.
 
     A limit is the lowest or highest value where ten pixels or more have it, and twice as many as have the three values
-    next to it on average. full_scale: the highest value that the detector gives, where it is known.
+    next to it on average. full_scale: the highest value that the detector gives, where it is known. Raises ValueError
+    where that is not a positive number.
     """
+    if full_scale is not None and not 0 < full_scale < np.inf:
+        raise ValueError(f"found a full scale of {full_scale:g}; expected the detector's highest grey value, above 0")
     distinct, count = np.unique(values, return_counts=True)
     low = float(distinct[0]) if _piled(count) else None
     if full_scale is not None:

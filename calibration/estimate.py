@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Self
+
+from pydantic import model_validator
+
 from calibration.identity import CalibrationModel
 
 
@@ -11,3 +15,9 @@ class Estimate(CalibrationModel):
     value: float
     low: float | None
     high: float | None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"an interval from {self.low:g} to {self.high:g}")
+        return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from calibration.calibration_file import CalibrationFileError, read_calibration
@@ -47,8 +48,17 @@ class NoiseCalibration(CalibrationModel):
 
     @model_validator(mode="after")
     def _whole(self) -> NoiseCalibration:
+        if self.usable == bool(self.reasons):
+            raise ValueError(f"usable is {self.usable} beside {len(self.reasons)} reasons why not")
         if self.usable and not self.gain.value > 0:
             raise ValueError(f"gain {self.gain.value:g} in a usable calibration; expected more than 0")
+        if self.variance != max(self.variance_estimate.value, 0.0):
+            raise ValueError(
+                f"variance {self.variance:g} beside an estimate of {self.variance_estimate.value:g}; expected the "
+                "same, or 0 where that is below"
+            )
+        if np.linalg.eigvalsh(np.array(self.covariance)).min() < -1e-9 * abs(np.array(self.covariance)).max():
+            raise ValueError("a covariance with negative variances")
         return self
 
     @property

@@ -26,3 +26,9 @@ def robust_deviation(residual: NDArray[np.float64]) -> float:
     """Standard deviation of residuals [n] from their 15.87th and 84.13th percentiles, which outliers do not move."""
     low, high = np.quantile(residual, [0.158655, 0.841345])
     return float(high - low) / 2
+
+
+def upper_deviation(residual: NDArray[np.float64]) -> float:
+    """The same of normal residuals [n] whose lower side may be cut off, from their 84.13th and 97.72nd percentiles."""
+    low, high = np.quantile(residual, [0.841345, 0.977250])
+    return float(high - low)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.beside_frame import BesideFrame
 from calibration.dot_frames import SeenDots
 from calibration.fiducials import FiducialPictures
-from calibration.verdict import NoSignalError, NotCalibratableError
+from calibration.verdict import NoSignalError, NotCalibratableError, SaturatedThroughoutError
 
 FEWEST_DOTS: Final = 6
 LARGEST_RESIDUAL_PX: Final = 1.0
@@ -44,18 +45,21 @@ class Registration:
     matrix: float64 [2, 3], (x, y) = matrix · (column, row, 1): mirrors and pixels have their centres at integers, and
     pixels are those of the camera's frame. expected: float64 [K, 2], column and row on which the light of every dot is
     centred; found: float64 [K, 2], x and y of that centre on the frame, nan where it was not seen. used: bool [K], dots
-    that agree with the map and made it. corners: float64 [4, 2], outer corners of the image region on the chip, column
-    and row. corner_error_px: float64 [4], standard error of the map there (jackknife over the dots), px. reasons: why
-    the map is not usable; none where it is.
+    that agree with the map and made it. saturated: bool [K], dots that brought pixels to full scale, and were left out
+    for it. corners: float64 [4, 2], outer corners of the image region on the chip, column and row. corner_error_px:
+    float64 [4], standard error of the map there (jackknife over the dots), px. reasons: why the map is not usable; none
+    where it is. notes: what else a person should know.
     """
 
     matrix: NDArray[np.float64]
     expected: NDArray[np.float64]
     found: NDArray[np.float64]
     used: NDArray[np.bool_]
+    saturated: NDArray[np.bool_]
     corners: NDArray[np.float64]
     corner_error_px: NDArray[np.float64]
-    reasons: tuple[str, ...]
+    reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def usable(self) -> bool:
@@ -71,6 +75,11 @@ class Registration:
     def n_used(self) -> int:
         """Dots that the map was fitted to."""
         return int(self.used.sum())
+
+    @property
+    def n_saturated(self) -> int:
+        """Dots that were seen, and left out because they brought pixels to full scale."""
+        return int((self.saturated & np.isfinite(self.found[:, 0])).sum())
 
     @cached_property
     def residuals(self) -> NDArray[np.float64]:
@@ -139,18 +148,21 @@ def fit_registration(seen: SeenDots, pictures: FiducialPictures) -> Registration
     affine map is fitted to these by random sample consensus (Fischler and Bolles 1981), so that single glitches do not
     matter. The light of a dot is centred where the sample under it is bright, not on its middle; so with the map so far
     the sample's light is looked up at every mirror of the dot in the mean full picture, the dot's place corrected, and
-    the map fitted again, a few times. Raises NoSignalError, NoImageError, TooFewDotsError.
+    the map fitted again, a few times. Dots with pixels at full scale are left out: the centre of what is cut off is not
+    the light's. Raises NoSignalError, NoImageError, TooFewDotsError, SaturatedThroughoutError.
     """
     n_dots = len(pictures.positions)
+    _must_have_range(seen)
     coarse = [_brightest_stretch(seen.dot(k), seen.noise) for k in range(n_dots)]
     first, sizes = np.array([centre for centre, _ in coarse]), np.array([size for _, size in coarse])
     found = np.isfinite(first[:, 0])
     _must_show_light(seen, found)
+    saturated = np.zeros(n_dots, dtype=np.bool_)
     if found.sum() < 3:
-        raise _too_few(found, 0)
+        raise _too_few(found, saturated, 0)
     _must_image(first[found], sizes[found])
     scale = _spread(first[found]) / _spread(pictures.positions[found])
-    matrix, used = _consensus(pictures.positions, first, max(1.5, scale * pictures.diameter / 2))
+    matrix, used = _consensus(pictures.positions, first, saturated, max(1.5, scale * pictures.diameter / 2))
     expected, centres = pictures.positions, first
     for _ in range(_ROUNDS):
         scale = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
@@ -160,26 +172,36 @@ def fit_registration(seen: SeenDots, pictures: FiducialPictures) -> Registration
         reach_px = 1.25 * max(radius_px, float(np.median(sizes[found]))) + 2
         whole = _within(around, seen.dark.shape, radius_px)
         near = [_centre_of_light(seen, k, around[k], reach_px) for k in range(n_dots)]
+        saturated = np.array([_is_saturated(seen, k, around[k], reach_px) for k in range(n_dots)])
         # What is seen elsewhere only stays where it is seen, so that it counts as a dot that does not agree.
         centres = np.where(np.isfinite(near), near, first)
         centres[~whole] = np.nan
-        matrix, used = _consensus(expected, centres, max(LARGEST_RESIDUAL_PX, radius_px / 2))
+        matrix, used = _consensus(expected, centres, saturated, max(LARGEST_RESIDUAL_PX, radius_px / 2))
     corner_error_px = _corner_error(expected[used], centres[used], pictures.corners)
-    map_ = Registration(matrix, expected, centres, used, pictures.corners, corner_error_px, ())
-    return Registration(matrix, expected, centres, used, pictures.corners, corner_error_px, _reasons(map_))
+    map_ = Registration(matrix, expected, centres, used, saturated, pictures.corners, corner_error_px)
+    height, width = seen.dark.shape
+    beside = BesideFrame.of(to_pixels(matrix, pictures.corners), (width, height))
+    return replace(map_, reasons=_reasons(map_, beside), notes=_notes(map_, seen, pictures))
 
 
-def _reasons(map_: Registration) -> tuple[str, ...]:
+def _reasons(map_: Registration, beside: BesideFrame) -> tuple[str, ...]:
     reasons = []
     if map_.n_used < FEWEST_DOTS:
+        light = "lower" if map_.n_saturated else "raise"
         reasons.append(
-            f"{map_.n_used} of {len(map_.used)} dots can be used, at least {FEWEST_DOTS} are needed: raise the light, "
-            "or put more of the region on the sensor"
+            f"{map_.n_used} of {len(map_.used)} dots can be used, at least {FEWEST_DOTS} are needed: {light} the "
+            "light, or put more of the region on the sensor"
         )
-    if map_.n_found - map_.n_used > _LARGEST_OUTLIER_SHARE * map_.n_found:
+    n_elsewhere = map_.n_found - map_.n_used - map_.n_saturated
+    if n_elsewhere > _LARGEST_OUTLIER_SHARE * map_.n_found:
         reasons.append(
-            f"{map_.n_found - map_.n_used} of {map_.n_found} dots lie elsewhere than an affine map puts them: "
-            "reflections, or a distortion"
+            f"{n_elsewhere} of {map_.n_found} dots lie elsewhere than an affine map puts them: reflections, or a "
+            "distortion"
+        )
+    if beside.is_too_much:
+        reasons.append(
+            f"{beside}: their light would be missing in every picture. Move or shrink the DMD's image on the sensor, "
+            "or choose a smaller dmd_region"
         )
     if map_.rms_px > LARGEST_RESIDUAL_PX:
         reasons.append(
@@ -196,6 +218,23 @@ def _reasons(map_: Registration) -> tuple[str, ...]:
     if not stretch <= _LARGEST_STRETCH:
         reasons.append(f"the map stretches one direction {stretch:.1f} times as much as another one: it is singular")
     return tuple(reasons)
+
+
+def _notes(map_: Registration, seen: SeenDots, pictures: FiducialPictures) -> tuple[str, ...]:
+    notes = []
+    if map_.n_saturated:
+        notes.append(
+            f"{map_.n_saturated} of {map_.n_found} dots were left out because they bring pixels to full scale: lower "
+            "the light"
+        )
+    blind = int((_on_pixels(seen.saturated_sample, map_.matrix, pictures) & map_.used).sum())
+    if blind:
+        notes.append(
+            f"with all mirrors on, pixels under {blind} of the {map_.n_used} dots that were used stand at full scale, "
+            "so that it is not known where the sample is bright there: the residual says how much that matters; a "
+            "lower light makes the map better"
+        )
+    return tuple(notes)
 
 
 def _brightest_stretch(light: NDArray[np.float64], noise: float) -> tuple[NDArray[np.float64], float]:
@@ -220,23 +259,36 @@ def _centre_of_light(seen: SeenDots, k: int, around: NDArray[np.float64], reach_
     """Centre (x, y) of the light of dot k within ``reach_px`` of a place, nan where none stands out there."""
     from skimage.measure import regionprops
 
-    height, width = seen.dark.shape
-    left, top = (max(math.floor(each - reach_px), 0) for each in around)
-    right, bottom = (
-        min(math.ceil(each + reach_px) + 1, size) for each, size in zip(around, (width, height), strict=True)
-    )
-    if left >= right or top >= bottom:
+    rows, columns, near = _reached(around, reach_px, seen.dark.shape)
+    if not near.any():
         return np.nan, np.nan
-    part = seen.dot(k, slice(top, bottom), slice(left, right))
+    part = seen.dot(k, rows, columns)
     smooth, smooth_noise = _smoothed(part, seen.noise)
-    y, x = np.ogrid[top:bottom, left:right]
-    near = np.hypot(x - around[0], y - around[1]) <= reach_px
     peak = float(smooth.max(initial=0.0, where=near))
     if not peak > _REMARKABLE * smooth_noise:
         return np.nan, np.nan
     bright = near & (smooth > _threshold(peak, smooth_noise, _LIGHT_SHARE))
     row, column = regionprops(bright.astype(np.uint8), intensity_image=part)[0].centroid_weighted
-    return left + column, top + row
+    return columns.start + column, rows.start + row
+
+
+def _is_saturated(seen: SeenDots, k: int, around: NDArray[np.float64], reach_px: float) -> bool:
+    """Whether dot k brought pixels to full scale within ``reach_px`` of a place."""
+    rows, columns, near = _reached(around, reach_px, seen.dark.shape)
+    return bool((near & seen.saturated(k, rows, columns)).any())
+
+
+def _reached(
+    around: NDArray[np.float64], reach_px: float, shape: tuple[int, ...]
+) -> tuple[slice, slice, NDArray[np.bool_]]:
+    """Rows and columns of a frame [height, width] about a place (x, y), and which of their pixels are in reach."""
+    columns, rows = (
+        slice(min(max(math.floor(each - reach_px), 0), size), max(min(math.ceil(each + reach_px) + 1, size), 0))
+        for each, size in zip(around, shape[::-1], strict=True)
+    )
+    y, x = np.ogrid[rows, columns]
+    near: NDArray[np.bool_] = np.hypot(x - around[0], y - around[1]) <= reach_px
+    return rows, columns, near
 
 
 def _threshold(peak: float, noise: float, share: float) -> float:
@@ -250,6 +302,15 @@ def _smoothed(light: NDArray[np.float64], noise: float) -> tuple[NDArray[np.floa
     # Beyond the frame there is nothing: its outermost pixels repeated would make their noise look like light.
     smooth: NDArray[np.float64] = gaussian(light, sigma=_SMOOTHING_PX, mode="constant", preserve_range=True)
     return smooth, noise / (2 * math.sqrt(math.pi) * _SMOOTHING_PX)
+
+
+def _must_have_range(seen: SeenDots) -> None:
+    share = float(seen.clipped_dark.mean())
+    if share > 0.5:
+        raise SaturatedThroughoutError(
+            f"{100 * share:.0f} % of the pixels stand at full scale in the dark pictures: keep other light out, or "
+            "shorten the exposure"
+        )
 
 
 def _must_show_light(seen: SeenDots, found: NDArray[np.bool_]) -> None:
@@ -308,17 +369,30 @@ def _centred_on_light(
     return centred
 
 
-def _consensus(
-    mirrors: NDArray[np.float64], pixels: NDArray[np.float64], tolerance_px: float
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The map float64 [2, 3] that most points agree with, and which ones do, bool [K]; pixels may be nan.
+def _on_pixels(marked: NDArray[np.bool_], matrix: NDArray[np.float64], pictures: FiducialPictures) -> NDArray[np.bool_]:
+    """Which dots, bool [K], have mirrors on pixels of a frame [h, w] that are marked."""
+    mirrors = pictures.positions[:, None] + pictures.dot
+    x, y = np.rint(to_pixels(matrix, mirrors.reshape(-1, 2))).astype(np.int64).T
+    height, width = marked.shape
+    on_frame = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    marks = on_frame & marked[y.clip(0, height - 1), x.clip(0, width - 1)]
+    on_marked: NDArray[np.bool_] = marks.reshape(mirrors.shape[:2]).any(axis=1)
+    return on_marked
 
-    Raises TooFewDotsError.
+
+def _consensus(
+    mirrors: NDArray[np.float64], pixels: NDArray[np.float64], saturated: NDArray[np.bool_], tolerance_px: float
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The map float64 [2, 3] that most points agree with, and which ones do, bool [K].
+
+    pixels may be nan; points that are saturated, bool [K], are left out. Raises TooFewDotsError,
+    SaturatedThroughoutError.
     """
     from skimage.measure import ransac
     from skimage.transform import AffineTransform
 
-    found = np.isfinite(pixels[:, 0])
+    seen = np.isfinite(pixels[:, 0])
+    found = seen & ~saturated
     used = np.zeros(len(pixels), dtype=bool)
     if found.sum() >= 3:
         with warnings.catch_warnings():
@@ -333,11 +407,16 @@ def _consensus(
             )
         used[found] = False if inliers is None else inliers
     if used.sum() < 3 or np.linalg.matrix_rank(np.c_[mirrors[used], np.ones(used.sum())]) < 3:
-        raise _too_few(found, int(used.sum()))
+        raise _too_few(seen, saturated, int(used.sum()))
     return _affine(mirrors[used], pixels[used]), used
 
 
-def _too_few(found: NDArray[np.bool_], n_agreeing: int) -> TooFewDotsError:
+def _too_few(found: NDArray[np.bool_], saturated: NDArray[np.bool_], n_agreeing: int) -> NotCalibratableError:
+    if (found & saturated).any():
+        return SaturatedThroughoutError(
+            f"{int((found & saturated).sum())} of {int(found.sum())} dots bring pixels to full scale, and too few are "
+            "left for a map: lower the light"
+        )
     return TooFewDotsError(
         f"{int(found.sum())} of {len(found)} dots were seen, and {n_agreeing} of them agree on a map; at least 3 that "
         "do not lie on a line are needed: raise the light, or put more of the region on the sensor"

@@ -32,9 +32,10 @@ class RegistrationCalibration(CalibrationModel):
     measured: when, ISO 8601; raw: name of the zarr folder beside, with every frame. usable, reasons: the verdict, and
     why not. frame_px: width and height of the camera's frames. matrix: (x, y) px = matrix · (column, row, 1), mirrors
     and pixels having their centres at whole numbers. scale_x, scale_y: px per mirror; rotation_deg, shear_deg,
-    mirrored: see calibration.registration.Orientation. dots, dots_found, dots_used: shown, seen, and fitted to.
-    rms_px, largest_px: distances of these from the map. corner_error_px: the map's largest standard error at a corner
-    of the region, None for so few dots that it is unknown.
+    mirrored: see calibration.registration.Orientation. dots, dots_found, dots_used: shown, seen, and fitted to;
+    dots_saturated: seen, and left out because they saturate. rms_px, largest_px: distances of the used dots from the
+    map. corner_error_px: the map's largest standard error at a corner of the region, None for so few dots that it is
+    unknown. notes: what else a person should know.
     """
 
     version: Literal[1] = 1
@@ -44,6 +45,7 @@ class RegistrationCalibration(CalibrationModel):
     raw: str
     usable: bool
     reasons: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     identity: CameraIdentity
     frame_px: tuple[int, int]
     mirrors: MirrorRegion
@@ -56,6 +58,7 @@ class RegistrationCalibration(CalibrationModel):
     dots: int
     dots_found: int
     dots_used: int
+    dots_saturated: int = 0
     rms_px: float = Field(ge=0)
     largest_px: float = Field(ge=0)
     corner_error_px: float | None = Field(ge=0)
@@ -102,6 +105,7 @@ class RegistrationCalibration(CalibrationModel):
             raw=raw,
             usable=registration.usable,
             reasons=registration.reasons,
+            notes=registration.notes,
             identity=identity,
             frame_px=frame_px,
             mirrors=MirrorRegion(dmd=dmd, left=region.left, top=region.top, extent=region.extent),
@@ -114,6 +118,7 @@ class RegistrationCalibration(CalibrationModel):
             dots=len(registration.used),
             dots_found=registration.n_found,
             dots_used=registration.n_used,
+            dots_saturated=registration.n_saturated,
             rms_px=registration.rms_px,
             largest_px=registration.largest_px,
             corner_error_px=error_px if np.isfinite(error_px) else None,

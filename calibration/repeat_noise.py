@@ -19,6 +19,11 @@ _BLOCK_PX = 16
 _LIT_RATIO = 100.0
 _FAR_PX = 8
 _MOVED, _SHARED, _DEVIATIONS = 0.03, 0.03, 5.0
+_STRUCTURE, _LEAST_ALIKE = 0.3, 0.5
+
+
+class DifferentFieldsError(NotCalibratableError):
+    """Images that were given as repeats of one field show different ones."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,9 @@ def estimate_repeat_noise(stack: ArrayLike, *, full_scale: float | None = None, 
     line of each repeat on the mean of all. Texture of the field does not matter, and noise may be shared between
     neighbouring pixels. b holds the 1/12 of rounding; a black level c that was not subtracted makes it smaller by a·c.
 
-    Raises NotCalibratableError (fewer than two different repeats, too small, not finite), ConstantReadingsError,
-    SaturatedThroughoutError and TooFewLevelsError.
+    Raises NotCalibratableError (fewer than two different repeats, too small, not finite), DifferentFieldsError,
+    ConstantReadingsError, SaturatedThroughoutError, TooFewLevelsError, and ValueError where full_scale is not a
+    positive number.
     """
     frames, duplicates, repeats = _different(stack)
     limits = detector_limits(repeats, full_scale)
@@ -79,6 +85,7 @@ def estimate_repeat_noise(stack: ArrayLike, *, full_scale: float | None = None, 
     guide, inside = surroundings(mean), ~filled_in(mean)
     if not inside.any():
         raise ConstantReadingsError(f"nearly all pixels are {np.median(mean):g}: expected images that vary")
+    _must_show_one_field(frames, repeats, _far_correlation(rest, inside))
     level, kept = level_of(guide, inside), inside
     limits = without_photon_zeros(limits, level_sums(mean, variance, level, kept))
     for _ in range(_ROUNDS):
@@ -87,7 +94,7 @@ def estimate_repeat_noise(stack: ArrayLike, *, full_scale: float | None = None, 
     line = fit_variance_line(level_sums(mean, variance, level, kept), seed)
     noise = rest / np.sqrt(np.maximum(line.at(mean), 0.3 * line.level_variance.min()))
     neighbours = _correlation(noise, kept, 0, 1), _correlation(noise, kept, 1, 0)
-    far = (_correlation(noise, kept, 0, _FAR_PX) + _correlation(noise, kept, _FAR_PX, 0)) / 2
+    far = _far_correlation(noise, kept)
     reasons = reasons_against(line)
     if far > max(_MOVED, _DEVIATIONS / kept.sum() ** 0.5):
         reasons.append(
@@ -146,22 +153,43 @@ def _without_drift(
     Slope and height of a line on the mean of all, through sums over blocks of 16 px, so that a black level does not
     matter. Where the blocks are too alike to show a slope, only the height is taken out.
     """
-    height, width = (extent // _BLOCK_PX for extent in mean.shape)
-
-    def blocks(image: NDArray[np.float64]) -> NDArray[np.float64]:
-        square = image[: height * _BLOCK_PX, : width * _BLOCK_PX].reshape(height, _BLOCK_PX, width, _BLOCK_PX)
-        averages: NDArray[np.float64] = square.mean(axis=(1, 3)).ravel()
-        return averages
-
-    coarse = blocks(mean)
+    coarse = _blocks(mean)
     away = coarse - coarse.mean()
     noise = repeats.var(axis=0, ddof=1).mean() / _BLOCK_PX**2
     if away @ away > _LIT_RATIO * len(away) * noise:
-        slope = np.array([away @ blocks(repeat) for repeat in repeats]) / (away @ away)
+        slope = np.array([away @ _blocks(repeat) for repeat in repeats]) / (away @ away)
     else:
         slope = np.ones(len(repeats))
     offset = repeats.mean(axis=(1, 2)) - slope * mean.mean()
     return repeats - slope[:, None, None] * mean - offset[:, None, None], slope
+
+
+def _must_show_one_field(frames: tuple[int, ...], repeats: NDArray[np.float64], far: float) -> None:
+    """Raises DifferentFieldsError where means of blocks of two repeats [K, h, w] are not alike.
+
+    frames: numbers of the repeats; far: correlation of what is left of them when their mean is taken out, of pixels
+    eight apart: without structure in it, blocks of a dim field are unlike only because of noise.
+    """
+    alike = np.atleast_2d(np.corrcoef([_blocks(repeat) for repeat in repeats]))
+    first, second = sorted(divmod(int(np.argmin(alike)), len(alike)))
+    if far > _STRUCTURE and alike[first, second] < _LEAST_ALIKE:
+        raise DifferentFieldsError(
+            f"the repeats show different fields (correlation {alike[first, second]:.2f} between repeats "
+            f"{frames[first]} and {frames[second]}): expected exposures of one field; different fields are estimated "
+            "one by one (--single on the command line)"
+        )
+
+
+def _blocks(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means of squares of 16 px of an image [h, w], [squares]."""
+    height, width = (extent // _BLOCK_PX for extent in image.shape)
+    square = image[: height * _BLOCK_PX, : width * _BLOCK_PX].reshape(height, _BLOCK_PX, width, _BLOCK_PX)
+    averages: NDArray[np.float64] = square.mean(axis=(1, 3)).ravel()
+    return averages
+
+
+def _far_correlation(noise: NDArray[np.float64], kept: NDArray[np.bool_]) -> float:
+    return (_correlation(noise, kept, 0, _FAR_PX) + _correlation(noise, kept, _FAR_PX, 0)) / 2
 
 
 def _correlation(noise: NDArray[np.float64], kept: NDArray[np.bool_], down: int, right: int) -> float:

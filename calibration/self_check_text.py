@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from calibration.first_minus_second import FirstMinusSecond
+from calibration.noise_knowledge import NoiseKnowledge
 from calibration.self_check import (
     CERTAIN,
+    GAIN,
     GAIN_CHANGE,
-    PAIR_SUMS,
-    POOLED,
     PROMISED_FALSE_ALARMS,
-    REPEATS,
     VARIANCE_CHANGE,
-    NoiseKnowledge,
     ScatterTest,
     SelfCheck,
 )
+from calibration.square_sums import PAIR_SUMS, REPEATS
+
+# So many degrees of freedom no run has.
+_ENDLESS = 1e8
 
 _PERCENT = round(100 * (GAIN_CHANGE - 1))
 
@@ -58,9 +60,9 @@ def power(check: SelfCheck) -> str:
         chance = f"{chance} only: {_why_weak(check)}"
     least = check.least_gain_change
     certain = (
-        f"no change below a factor of 10 with {CERTAIN:.0%}"
+        f"no change below a factor of 10 with {_certain()}"
         if least is None
-        else f"a change by {100 * (least - 1):.2g} % with {CERTAIN:.0%}"
+        else f"a change by {100 * (least - 1):.2g} % with {_certain()}"
     )
     return (
         f"{chance}; {certain}; a variance changed by a factor of {VARIANCE_CHANGE:g} with probability "
@@ -86,6 +88,8 @@ def spike(check: SelfCheck) -> str:
 
 
 def _failure(test: ScatterTest) -> str:
+    if test.what == GAIN:
+        return f"all readings together ask for {test.ratio:.3g} times the gain (z = {test.z:+.1f})"
     return f"{test.what} vary {test.ratio:.3g} times as much as it says (z = {test.z:+.1f})"
 
 
@@ -94,8 +98,8 @@ def _own(check: SelfCheck) -> str:
 
 
 def _advice(failed: tuple[ScatterTest, ...]) -> str:
-    # What is pooled fails with its parts.
-    names = {test.what for test in failed} - {POOLED}
+    # The gain is asked for by all readings, and fails with a part of them.
+    names = {test.what for test in failed} - {GAIN}
     if names == {PAIR_SUMS} and failed[0].z > 0:
         return "Only sums of pairs vary too much, which is light that flickers from pair to pair: look at the lamp"
     if names == {REPEATS} and failed[0].z > 0:
@@ -104,13 +108,27 @@ def _advice(failed: tuple[ScatterTest, ...]) -> str:
 
 
 def _why_weak(check: SelfCheck) -> str:
-    if check.shot_share < 0.5:
-        return f"only {check.shot_share:.0%} of the variance is shot noise"
-    return f"{check.n_pairs} pairs, and {check.n_repeated} coefficients with several, are few"
+    if check.exact_gain_power >= CERTAIN:
+        return "the calibration's own error of a and b hides it"
+    shot = f"only {check.shot_share:.0%} of the variance is shot noise"
+    if check.degrees_needed > _ENDLESS:
+        return shot
+    there_are = f"{check.n_pairs} pairs and {check.n_repeated} coefficients with several give {_rounded(check.degrees)}"
+    because = f" because {shot}" if check.shot_share < 0.5 else ""
+    return f"{there_are} degrees of freedom, and {_certain()} takes {_rounded(check.degrees_needed)}{because}"
+
+
+def _rounded(number: float) -> str:
+    """Two digits and zeros."""
+    return f"{float(f'{number:.2g}'):.0f}"
+
+
+def _certain() -> str:
+    return f"{100 * CERTAIN:g} %"
 
 
 def _share(probability: float) -> str:
-    return f"{min(probability, 0.9999):.4g}" if probability > CERTAIN else f"{probability:.2g}"
+    return f"{min(probability, 0.9999):.4g}" if probability > 0.9 else f"{probability:.2g}"
 
 
 def _spike(found: FirstMinusSecond, total: float) -> str:

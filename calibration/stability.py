@@ -43,9 +43,10 @@ class Stability:
 
     picture_time_us: from one exposure to the next; pairs, outliers: taken, and left out because they are far off;
     light_s: under light; duration_s: from the first pair to the last; total: T at the start; background: B; dark_level:
-    reading without light, 0 where the light could not be switched off. contrast: None in that case; offset_drift: the
-    dark level after less that before, None where it was not measured twice. usable, reasons, notes: the verdict, why
-    not, and what else should be known.
+    reading without light. Where the light could not be switched off, background and contrast are None: nothing tells B
+    from the detector's own level, so dark_level is what dark pictures read, and source is fitted as if B were 0.
+    offset_drift: the dark level after less that before, None where it was not measured twice. usable, reasons, notes:
+    the verdict, why not, and what else should be known.
     """
 
     picture_time_us: float
@@ -54,7 +55,7 @@ class Stability:
     light_s: float
     duration_s: float
     total: float
-    background: float
+    background: float | None
     dark_level: float
     fading: Fading
     source: SourceNoise
@@ -89,8 +90,9 @@ def fit_stability(
         )
     every = pair_readings(exposures, picture_time_us)
     _check_light(every, exposures)
-    dark_level = float(exposures.dark.mean()) if len(exposures.dark) else 0.0
     lit_dark = float(every.dark.mean())
+    dark_level = float(exposures.dark.mean()) if len(exposures.dark) else lit_dark
+    background = max(lit_dark - dark_level, 0.0)
     outlying = _outlying(every)
     pairs = every.without(outlying)
     started_s, lit_before_s = float(pairs.time_s[0]), float(pairs.lit_s[0])
@@ -98,7 +100,6 @@ def fit_stability(
     light = pairs.sums - 2 * lit_dark
     fading = fit_fading(light, time_s, lit_s, float(np.std(np.diff(pairs.sums)) / np.sqrt(2)))
     fitted = fading.at(time_s, lit_s)
-    background = max(lit_dark - dark_level, 0.0)
     source = fit_source_noise(pairs, fitted, lit_dark - background, background, noise, noise_covariance)
     mean_total = source.light - 2 * background
     allan = allan_deviation(
@@ -114,7 +115,7 @@ def fit_stability(
         light_s=float(exposures.lit_s.max() - exposures.lit_s.min()),
         duration_s=float(time_s[-1]),
         total=fading.total,
-        background=background,
+        background=background if len(exposures.dark) else None,
         dark_level=dark_level,
         fading=fading,
         source=source,
@@ -188,9 +189,11 @@ def _reasons(found: Stability, saturated: int) -> Iterator[str]:
     shot = source.pair_variance - source.inside_variance if source.shot_variance is None else source.shot_variance
     certain = source.inside.low is not None and source.inside.low > 0
     if certain and source.inside_variance > MOST_INSIDE_OVER_SHOT * shot:
+        beside = "" if found.background is not None else " (or light that no mirror decides on adds its shot noise)"
         yield (
             f"the light's own noise of {_deviation(source.inside.value):.3%} from exposure to exposure is more than "
-            "shot and read noise: more light does not help; look at the lamp's supply, at fibres and at vibration"
+            f"shot and read noise{beside}: more light does not help; look at the lamp's supply, at fibres and at "
+            "vibration"
         )
     if contrast is not None and contrast.high is not None and contrast.value < LEAST_CONTRAST:
         yield (
@@ -223,10 +226,13 @@ def _notes(found: Stability) -> Iterator[str]:
             "gain and variance of the detector were not given, and source noise inside pairs is told from shot noise "
             "only by how noise grows from half the mirrors to all of them: take its upper limit, or calibrate noise"
         )
-    elif source.between.value * source.light**2 > source.shot_variance and source.between.excludes_zero:
+    if source.between.excludes_zero and source.between.value > 0:
+        more = source.shot_variance is not None and source.between.value * source.light**2 > source.shot_variance
         yield (
-            f"the light's noise from pair to pair, {_deviation(source.between.value):.3%}, is more than shot and read "
-            "noise; it is common to both exposures of a pair, and the pair-ratio estimate takes it out"
+            f"the light's noise from pair to pair, {_deviation(source.between.value):.3%}, "
+            f"{'is more than shot and read noise, and ' if more else ''}holds slow wandering of the lamp too, all that "
+            "a steady decline does not explain; it is common to both exposures of a pair, and the pair-ratio estimate "
+            "takes it out"
         )
     spike = source.first_minus_second
     if spike.excludes_zero:
@@ -236,7 +242,10 @@ def _notes(found: Stability) -> Iterator[str]:
             "detector units at pixel 0; the order of every pair is drawn instead"
         )
     if contrast is None:
-        yield "the light could not be switched off: contrast, background and offset drift are not known"
+        yield (
+            "the light could not be switched off: contrast, background B and offset drift are not known. B counts as 0 "
+            "here, so the shot noise of light that no mirror decides on would count as source noise"
+        )
     elif contrast.high is None:
         yield f"dark pictures read like no light: the on/off contrast is at least {contrast.value:.3g}"
     else:

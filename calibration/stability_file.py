@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
-from calibration.calibration_file import read_calibration
 from calibration.estimate import Estimate
 from calibration.identity import CalibrationModel, CameraIdentity
 from calibration.measured import Measured
@@ -28,14 +26,14 @@ class StabilityCalibration(CalibrationModel):
     """How steady the light was, and with what it was measured.
 
     measured: when, ISO 8601; raw: name of the zarr folder beside, with every reading. usable, reasons, notes: the
-    verdict, why not, and what else should be known. total: T at the start, background: B, detector units. change:
-    relative, over duration_s; bleaching: per second under light, lamp_drift: per second, None where nothing tells them
-    apart; decline: by both, per second of the recipe's light; rates_correlation: of the two estimates. inside, between:
-    relative variances of the light from exposure to exposure, and beyond that from pair to pair; shot_variance: a(T +
-    2B) + 2b, relative to (T + 2B)², None where a and b were not known; pair_variance: of y+ - y-, likewise.
-    first_minus_second: what the first exposure of a pair reads more, as a share of T. contrast: on/off, high is None
-    where it is a lower bound; offset_drift: of the dark level, detector units; None each where it was not measured.
-    picture_time: None where it was not searched for.
+    verdict, why not, and what else should be known. total: T at the start, background: B, detector units, None where
+    the light could not be switched off, all else being for B = 0 then. change: relative, over duration_s; bleaching:
+    per second under light, lamp_drift: per second, None where nothing tells them apart; decline: by both, per second of
+    the recipe's light; rates_correlation: of the two estimates. inside, between: relative variances of the light from
+    exposure to exposure, and beyond that from pair to pair; shot_variance: a(T + 2B) + 2b, relative to (T + 2B)², None
+    where a and b were not known; pair_variance: of y+ - y-, likewise. first_minus_second: what the first exposure of a
+    pair reads more, as a share of T. contrast: on/off, high is None where it is a lower bound; offset_drift: of the
+    dark level, detector units; None each where it was not measured. picture_time: None where it was not searched for.
     """
 
     version: Literal[1] = 1
@@ -53,7 +51,7 @@ class StabilityCalibration(CalibrationModel):
     light_s: float
     duration_s: float
     total: float
-    background: float
+    background: float | None
     change: Estimate
     bleaching: Estimate | None
     lamp_drift: Estimate | None
@@ -110,11 +108,6 @@ def stability_calibration(
         offset_drift=_maybe(stability.offset_drift),
         picture_time=picture_time,
     )
-
-
-def read_stability_calibration(path: Path) -> StabilityCalibration:
-    """The calibration in a JSON file. Raises calibration.calibration_file.CalibrationFileError."""
-    return read_calibration(path, StabilityCalibration, "the light's stability")
 
 
 def _estimate(found: Measured) -> Estimate:

@@ -20,6 +20,7 @@ _RESTS = 5
 # Of all light this share comes between the first rest and the last.
 _BETWEEN_RESTS = 0.2
 _GUARD_PICTURES = 5
+_MOST_S = 86_400.0
 
 
 def stability_recipe(
@@ -34,8 +35,11 @@ def stability_recipe(
 
     picture_time_us: from one exposure to the next; seed: of the order within pairs, half of them each way in every
     section; rest_s: time without light in all, None: as long as the light; section_pairs: between two guards. Raises
-    ValueError where the time is not enough for a few sections.
+    ValueError where the time is not enough for a few sections, or is none.
     """
+    for what, time_s in (("light", seconds), ("rest", 0.0 if rest_s is None else rest_s)):
+        if not 0 <= time_s <= _MOST_S:
+            raise ValueError(f"found {time_s:g} s of {what}; expected a number from 0 to {_MOST_S:g}, which is a day")
     section_s = (2 * section_pairs + _GUARD_PICTURES) * picture_time_us * 1e-6
     n_sections = round(seconds / section_s)
     if n_sections < 2 * (_RESTS + 1):

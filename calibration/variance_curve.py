@@ -5,14 +5,15 @@ most and the weights follow from the fit itself. The light m is measured too: an
 point by g·δm with g = a + 2qm, which matters where few electrons meet a quiet detector (a dark picture, a = 20, b =
 10). An error of the offset moves all points at once. Generalized least squares with
 
-    Σ_ij = δ_ij·(2v_i²/f_i + g_i²·v_i/n_i) + g_i·g_j·var(offset),
+    Σ_ij = δ_ij·(2v_i²/f_i + g_i²·v_i/n_i + r_i²) + g_i·g_j·var(offset),
 
-iterated to convergence, is the maximum-likelihood fit of means and variances together, to first order.
+iterated to convergence, is the maximum-likelihood fit of means and variances together, to first order; r is what
+rounding to steps coarser than the noise may have done to a variance.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,9 @@ class Points:
     light: m, units above the offset; variance: s², units²; freedom: f [P]; exposures: n [P]; lit: bool [P], False where
     the light was off: there m is 0 by definition. least_variance: units², what v is never below (a detector that reads
     whole steps of u has u²/12 at least where it varies at all). offset_error: variance of the offset over v at m = 0:
-    one over the number of readings with the light off, 0 where the offset is given.
+    one over the number of readings with the light off, 0 where the offset is given. rounding_error: units², [P] or [1],
+    by how much rounding to coarse steps may have changed a variance (standard deviation); offset_rounding: units, the
+    same of the offset.
     """
 
     light: NDArray[np.float64]
@@ -39,6 +42,8 @@ class Points:
     lit: NDArray[np.bool_]
     least_variance: float
     offset_error: float
+    rounding_error: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    offset_rounding: float = 0.0
 
     def chosen(self, which: NDArray[np.bool_]) -> Points:
         """Some of the points."""
@@ -50,6 +55,8 @@ class Points:
             self.lit[which],
             self.least_variance,
             self.offset_error,
+            np.broadcast_to(self.rounding_error, self.freedom.shape)[which],
+            self.offset_rounding,
         )
 
 
@@ -127,7 +134,8 @@ def _covariance(
     """Σ float64 [..., P, P] of measured variances around the curve."""
     slope = (parameters[..., 0, None] + 2 * parameters[..., 2, None] * light) * points.lit
     own = 2 * modelled**2 / points.freedom + slope**2 * modelled / points.exposures
-    dark = np.maximum(parameters[..., 1], points.least_variance) * points.offset_error
+    own = own + np.square(points.rounding_error)
+    dark = np.maximum(parameters[..., 1], points.least_variance) * points.offset_error + points.offset_rounding**2
     spread: NDArray[np.float64] = slope[..., :, None] * slope[..., None, :] * np.asarray(dark)[..., None, None]
     diagonal = np.arange(light.shape[-1])
     spread[..., diagonal, diagonal] += own

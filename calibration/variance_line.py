@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ _ROUNDS = 8
 _HUBER = 1.5
 _TINY = 1e-30
 _WIDEST = 1.0
+_CHOICE = 2.0
 _LARGEST_MISFIT, _LARGEST_BEND = 0.2, 0.5
 _ROUNDED = 0.25
 
@@ -78,6 +79,27 @@ def fit_variance_line(sums: LevelSums, seed: int = 0, replicates: int = _REPLICA
         count[order],
         _misfit(count, mean, variance, float(gain[0]), float(offset[0])),
         intervals[2],
+    )
+
+
+def widened(line: VarianceLine, other: VarianceLine) -> VarianceLine:
+    """The line with intervals that count two more errors in, which drawing blocks does not show.
+
+    The misfit, as an error of that share of a, and of b by that share of the sets' mean variance; and the choice of
+    pixels, as twice what another choice, ``other``, makes of a and b. Squares add up, at each end by itself.
+    """
+    mean_variance = float(np.average(line.level_variance, weights=line.level_count))
+    gain_error = np.hypot(line.misfit * line.gain, _CHOICE * (other.gain - line.gain))
+    variance_error = np.hypot(line.misfit * mean_variance, _CHOICE * (other.variance - line.variance))
+
+    def wider(value: float, interval: tuple[float, float], error: float) -> tuple[float, float]:
+        below, above = (float(np.hypot(end - value, error)) for end in interval)
+        return value - below, value + above
+
+    return replace(
+        line,
+        gain_interval=wider(line.gain, line.gain_interval, float(gain_error)),
+        variance_interval=wider(line.variance, line.variance_interval, float(variance_error)),
     )
 
 

@@ -52,7 +52,9 @@ class ExposureNoise:
         """The pixels float64 [h, w] above the offset, of one exposure of mean light [h, w].
 
         Every pixel has shot noise of its own and an equal part b/(h·w) of the variance; the source noise is common to
-        all, and the same as in the exposure's reading. So their sum has a reading's mean and variance.
+        all, and the same as in the exposure's reading. So their sum has a reading's mean and variance; a sensor that
+        rounds pixels to whole units adds h·w/12 to the variance, if b/(h·w) is at least a quarter of a unit². Much less
+        is rounded away, and the sum then has neither b nor, where light is dim, its mean.
         """
         share = 1.0
         if self._source_noise:

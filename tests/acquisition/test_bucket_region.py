@@ -40,9 +40,9 @@ from devices.projector import Timing
 from models.pictures import Region
 from tests.acquisition.rehearsal import small_config
 
-# 16 × 16 pixels of 4 mirrors on a camera of 72 × 60 px that sees mirrors as 0.75 px, turned by 25° and mirrored.
+# 16 × 16 pixels of 4 mirrors on a camera of 80 × 74 px that sees mirrors as 0.75 px, turned by 25° and mirrored.
 SIDE, MIRRORS, TOP, LEFT = 16, 4, 40, 60
-FRAME = (72, 60)
+FRAME = (80, 74)
 VIEW = {"scale": 0.75, "rotation_deg": 25.0, "x_px": 127.0, "y_px": 19.0, "mirrored": True, "blur_px": 0.8}
 CAMERA = {"kind": "simulated", "width_px": FRAME[0], "height_px": FRAME[1], "bytes_per_px": 2, "offset_per_px": 20.0}
 LIT_FROM_LEFT = np.array([[LEFT, TOP], [LEFT + 63, TOP], [LEFT + 63, TOP + 63], [LEFT, TOP + 63]])
@@ -64,7 +64,7 @@ def a_bench(output: str = "unused.zarr", **detector: Any) -> AcquisitionConfig:
         sensing={"side": SIDE, "alpha": 0.25},
         dmd_region={"top": TOP, "left": LEFT, "mirrors_per_px": MIRRORS},
         devices=devices,
-        noise={"gain": 1.0, "variance": 900.0},
+        noise={"gain": 1.0, "variance": 1500.0},
         bench={"shot_noise": True, "photoelectrons_per_px": 2000.0, "seed": 4},
         output={"run": output},
     )
@@ -78,6 +78,7 @@ def a_file(path: Path, **changes: Any) -> Path:
         np.zeros((9, 2)),
         np.zeros((9, 2)),
         np.ones(9, dtype=bool),
+        np.zeros(9, dtype=bool),
         LIT_FROM_LEFT.astype(np.float64),
         np.full(4, 0.1),
         tuple(changes.pop("reasons", ())),
@@ -192,7 +193,9 @@ def test_a_smaller_image_region_takes_fewer_pixels(tmp_path: Path) -> None:
         ({"region": {"left": 61}}, "image region takes columns 60 to 123 and rows 40 to 103: register again"),
         ({"region": {"top": 41}}, "made for the mirrors of columns 60 to 123 and rows 41 to 104"),
         ({"region": {"top": 39, "side": 8}}, "made for the mirrors of columns 60 to 91 and rows 39 to 70"),
-        ({"frame_px": (4, 5)}, "beside the frame of 4 × 5 px"),
+        ({"frame_px": (4, 5)}, "100 % of the image region's mirrors lie beside the frame of 4 × 5 px"),
+        ({"frame_px": (42, 74)}, r"51\.\d % of the image region's mirrors lie beside the frame of 42 × 74 px, up to 3"),
+        ({"frame_px": (80, 69)}, "of the image region's mirrors lie beside the frame of 80 × 69 px, up to 2.0 px"),
     ],
 )
 def test_a_registration_that_does_not_fit_the_file_is_a_problem_in_it(
@@ -202,6 +205,17 @@ def test_a_registration_that_does_not_fit_the_file_is_a_problem_in_it(
     with pytest.raises(AcquisitionFileError, match=said) as caught:
         a_bench(registration=str(path))
     assert [problem.path for problem in caught.value.problems] == ["devices.detector.registration"]
+
+
+def test_a_registration_serves_a_smaller_region_that_lies_on_the_frame_as_a_whole(tmp_path: Path) -> None:
+    path = a_file(tmp_path / "registration.json", frame_px=(60, 74))
+    smaller = {"top": 56, "left": 80, "mirrors_per_px": 2}
+    config = a_bench().replace(dmd_region=smaller)
+    named = config.devices.detector.model_copy(update={"registration": path, "registration_margin_px": 0})
+    region = bucket_region(config.replace(devices=config.devices.model_copy(update={"detector": named})))
+    assert region is not None
+    inner = pixels_of_mirrors(true_map(), 80, 56, 32)
+    assert (region.x, region.y, region.width, region.height) == (*inner[:2], *(np.subtract(inner[2:], inner[:2]) + 1))
 
 
 def test_a_registration_that_cannot_be_read_is_a_problem_in_the_file(tmp_path: Path) -> None:
@@ -224,8 +238,8 @@ def test_a_region_beside_a_registration_is_a_problem(tmp_path: Path) -> None:
         ({"camera": "Prime BSI"}, {}, "the camera was Prime BSI, and is SimulatedCamera now"),
         ({"binning": 2}, {}, "the binning was 2, and is 1 now"),
         ({}, {"binning": None}, "the binning was 1, and is not known now"),
-        ({"roi": (4, 0, *FRAME)}, {}, r"region of interest .* was \(4, 0, 72, 60\), and is \(0, 0, 72, 60\) now"),
-        ({}, {"width_px": 80}, r"the frame .* was \(72, 60\), and is \(80, 60\) now"),
+        ({"roi": (4, 0, *FRAME)}, {}, r"region of interest .* was \(4, 0, 80, 74\), and is \(0, 0, 80, 74\) now"),
+        ({}, {"width_px": 90}, r"the frame .* was \(80, 74\), and is \(90, 74\) now"),
         ({"simulated": False}, {}, "it was made on real devices, and these are simulated"),
     ],
 )
@@ -247,7 +261,7 @@ def test_the_connected_camera_is_held_against_the_registration(tmp_path: Path) -
     wider = a_bench(registration=str(path), width_px=100)
     with (
         connected_devices(wider, sample_on_stage(wider)) as devices,
-        pytest.raises(CalibrationMismatchError, match=r"the frame .* was \(72, 60\), and is \(100, 60\) now"),
+        pytest.raises(CalibrationMismatchError, match=r"the frame .* was \(80, 74\), and is \(100, 74\) now"),
     ):
         check_bench(wider, plan_sensing(wider, sample).schedule, devices)
     narrower = a_bench(registration=str(path), width_px=20)

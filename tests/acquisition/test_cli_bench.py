@@ -282,7 +282,8 @@ def test_a_run_that_cannot_be_repaired_says_why_it_ended(
     benches.prepare = inject(*(LostTrigger(projection, 3) for projection in (2, 3, 4, 5)))
     done = hadascope("acquire", simulated_file(tmp_path))
     assert done.code == 1
-    assert "block 1 was played 4 times and failed each time; the run can be resumed" in done.err
+    assert "block 1 was played 4 times and failed each time" in done.err
+    assert "the run can be resumed: hadascope resume" in done.err
     run = StoredRun(tmp_path / "run.zarr")
     assert run.state is RunState.FAILED
     *_, last = read_events(run.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,12 @@ import tifffile
 import yaml
 
 from acquisition import play_recipe as play_module
-from acquisition.acquisition_file import example_dry_run, validate_acquisition
+from acquisition.acquisition_file import (
+    dump_acquisition,
+    example_dry_run,
+    load_to_calibrate,
+    validate_acquisition,
+)
 from acquisition.calibration_identity import CalibrationMismatchError
 from acquisition.calibration_output import CalibrationOutput
 from acquisition.check import Verdict, check_acquisition
@@ -27,7 +33,8 @@ from acquisition.plan import summarize
 from acquisition.problems import AcquisitionFileError
 from acquisition.rehearsal import rehearsal_of
 from acquisition.run import acquire
-from acquisition.run_layout import NotARunError, OutputExistsError, RunState
+from acquisition.run_layout import CorruptBlockError, NotARunError, OutputExistsError, RunState
+from acquisition.run_store import RunStore
 from acquisition.sensing_plan import plan_sensing
 from acquisition.stored_recipe import UnfinishedCalibrationError, stored_exposures
 from acquisition.stored_reconstruction import reconstruct_run
@@ -120,7 +127,7 @@ def test_every_exposure_is_filed_under_the_picture_that_was_displayed(
     quiet = {"shot_noise": False, "lamp_drift": 0.0, "source_noise": 0.0}
     config = noisy_config(tmp_path, bench=quiet)
     with pytest.raises(ConstantReadingsError):
-        calibrated(config, tmp_path, exposures_per_level=20)
+        calibrated(config, tmp_path, exposures_per_level=50)
     exposures = stored_exposures(StoredRun(tmp_path / "bench.zarr"))
     lit = [projection for projection in benches[0].record if projection.light_on]
     assert exposures.value == pytest.approx(np.rint(np.concatenate([each.light for each in lit])), abs=1)
@@ -237,7 +244,8 @@ def test_a_calibration_of_another_setting_is_refused_with_the_reason(
     made: tuple[AcquisitionConfig, NoiseResult], tmp_path: Path, changes: dict[str, Any], what: str
 ) -> None:
     config, result = made
-    named = config_with(config, tmp_path, noise={"calibration": str(result.output.file)}, **changes)
+    bench = {**config.model_dump(mode="json")["bench"], "gain": GAIN, "variance": VARIANCE}
+    named = config_with(config, tmp_path, noise={"calibration": str(result.output.file)}, bench=bench, **changes)
     with pytest.raises(CalibrationMismatchError, match=what):
         acquire(named)
     assert not named.output.run.exists()
@@ -401,4 +409,105 @@ def test_real_devices_refuse_a_calibration_of_simulated_ones(
 
 def test_outputs_that_are_no_json_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AcquisitionFileError, match=r"\.json"):
-        CalibrationOutput.of(noisy_config(tmp_path), "noise", tmp_path / "noise.zarr")
+        CalibrationOutput.of(noisy_config(tmp_path), "noise", tmp_path / "noise.zarr", rehearsed=False)
+
+
+def test_what_stood_there_is_gone_before_the_new_readings_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """However early it ends: a file of earlier readings never lies beside others."""
+    config = noisy_config(tmp_path)
+    result = calibrated(config, tmp_path, exposures_per_level=60)
+    create = RunStore.create
+
+    def interrupted(*arguments: Any, **named: Any) -> Any:
+        store = create(*arguments, **named)
+        store.close()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunStore, "create", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        calibrated(config, tmp_path, overwrite=True)
+    assert not result.output.file.exists()
+    assert not result.output.picture.exists()
+
+
+def test_a_calibration_replaces_nothing_but_calibrations_of_its_kind(tmp_path: Path) -> None:
+    config = noisy_config(tmp_path)
+    acquire(config_with(config, tmp_path))
+    before = StoredRun(tmp_path / "run.zarr").facts
+    with pytest.raises(OutputExistsError, match="an acquisition"):
+        calibrate_noise(config, CalibrationOutput(tmp_path / "run.json"), overwrite=True)
+    assert StoredRun(tmp_path / "run.zarr").facts == before
+
+
+def test_an_acquisition_does_not_replace_a_calibration(
+    made: tuple[AcquisitionConfig, NoiseResult], tmp_path: Path
+) -> None:
+    config, result = made
+    document = config.model_dump(mode="json")
+    document["output"] = {"run": str(result.output.raw), "picture": str(tmp_path / "picture.png")}
+    with pytest.raises(OutputExistsError, match="a noise calibration"):
+        acquire(AcquisitionConfig.model_validate(document), overwrite=True)
+
+
+def test_a_rehearsal_does_not_replace_a_calibration_of_real_devices(tmp_path: Path) -> None:
+    config = noisy_config(tmp_path)
+    result = calibrated(config, tmp_path, exposures_per_level=60)
+    document = json.loads(result.output.file.read_text(encoding="utf-8"))
+    document["identity"]["simulated"] = False
+    result.output.file.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(OutputExistsError, match="real devices"):
+        calibrated(config, tmp_path, overwrite=True)
+    assert json.loads(result.output.file.read_text(encoding="utf-8")) == document
+
+
+def test_readings_that_were_damaged_leave_the_calibration_as_it_is(
+    made: tuple[AcquisitionConfig, NoiseResult], tmp_path: Path
+) -> None:
+    _, result = made
+    output = CalibrationOutput(tmp_path / "copy.json")
+    shutil.copytree(result.output.raw, output.raw)
+    shutil.copy(result.output.file, output.file)
+    chunk = next(path for path in sorted((output.raw / "readings" / "plus" / "c").rglob("*")) if path.is_file())
+    damaged = bytearray(chunk.read_bytes())
+    damaged[7] ^= 1
+    chunk.write_bytes(bytes(damaged))
+    with pytest.raises(CorruptBlockError):
+        fit_again(output.raw)
+    assert output.file.read_bytes() == result.output.file.read_bytes()
+
+
+def test_fitting_again_touches_the_folder_that_was_named_and_no_other(
+    made: tuple[AcquisitionConfig, NoiseResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, result = made
+    shutil.copytree(result.output.raw, tmp_path / "old.noise")
+    (tmp_path / "old.json").write_text("mine", encoding="utf-8")
+    with pytest.raises(AcquisitionFileError, match=r"\.zarr"):
+        fit_again(tmp_path / "old.noise")
+    assert (tmp_path / "old.json").read_text(encoding="utf-8") == "mine"
+    monkeypatch.chdir(result.output.raw)
+    assert fit_again(Path()).output.file == result.output.file.resolve()
+
+
+def test_a_region_of_a_simulated_frame_needs_the_benchs_own_numbers(
+    made: tuple[AcquisitionConfig, NoiseResult], tmp_path: Path
+) -> None:
+    """A calibration tells of the region; naming it must not change the bench that it was measured on."""
+    config, result = made
+    region = {"region": {"x": 0, "y": 0, "width": 1, "height": 1}}
+    with pytest.raises(ValueError, match=r"bench\.gain"):
+        config_with(config, tmp_path, noise={"calibration": str(result.output.file)}, detector=region)
+
+
+def test_an_earlier_calibration_tells_a_rehearsal_what_to_find(
+    made: tuple[AcquisitionConfig, NoiseResult], tmp_path: Path
+) -> None:
+    config, result = made
+    document = yaml.safe_load(dump_acquisition(config))
+    for named, gain in ((str(result.output.file), result.calibration.gain.value), (str(tmp_path / "none.json"), 1.0)):
+        file = tmp_path / "bench.yaml"
+        file.write_text(yaml.safe_dump({**document, "noise": {"calibration": named}}), encoding="utf-8")
+        assert load_to_calibrate(file, noise=True).bench_gain == gain
+    file.write_text(yaml.safe_dump({**document, "noise": {"calibration": "none.json", "gian": 2.0}}), encoding="utf-8")
+    with pytest.raises(AcquisitionFileError, match="gian"):
+        load_to_calibrate(file, noise=True)

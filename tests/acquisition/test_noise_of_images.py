@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from acquisition.noise_of_images import (
     print_image_noise,
 )
 from calibration.image_noise import ImageNoise, estimate_image_noise
-from calibration.repeat_noise import RepeatNoise
+from calibration.repeat_noise import DifferentFieldsError, RepeatNoise
 from calibration.verdict import NotCalibratableError
 
 A, B = 2.0, 9.0
@@ -87,6 +88,62 @@ def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
     for path, said in (("away.png", "is not there"), ("text.tif", "cannot be read"), ("words.npz", "holds no array")):
         with pytest.raises(ImageFileError, match=said):
             estimate_files([tmp_path / path])
+
+
+def test_one_array_of_an_archive_can_be_named(tmp_path: Path, stack: NDArray[np.uint16]) -> None:
+    np.savez(tmp_path / "two.npz", **{"raw": stack[0], "inner/average": stack[1], "names": np.array(["a"])})
+    (field,) = estimate_files([tmp_path / "two.npz:raw"])
+    assert field.name == "two.npz:raw"
+    assert [each.name for each in estimate_files([tmp_path / "two.npz:inner/average"])] == ["two.npz:inner/average"]
+    with pytest.raises(ImageFileError, match="no array dark: expected one of raw, inner/average, names"):
+        estimate_files([tmp_path / "two.npz:dark"])
+    with pytest.raises(ImageFileError, match=r"holds <U1 of shape \[1\]"):
+        estimate_files([tmp_path / "two.npz:names"])
+    with pytest.raises(ImageFileError, match=r"away\.npz is not there"):
+        estimate_files([tmp_path / "away.npz:raw"])
+
+
+@pytest.mark.parametrize("shape", [(0, 256, 256), (3, 0, 256), (0, 0), (2, 0, 96, 112)])
+def test_an_array_without_pixels_is_named_with_its_shape(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.save(tmp_path / "vol.npy", np.zeros(shape))
+    for planes_are_repeats in (True, False):
+        with pytest.raises(ImageFileError, match=rf"vol\.npy holds float64 of shape {re.escape(str(list(shape)))}"):
+            estimate_files([tmp_path / "vol.npy"], planes_are_repeats=planes_are_repeats)
+
+
+@pytest.mark.parametrize("full_scale", [-5.0, float("nan")])
+def test_a_full_scale_that_is_none_is_refused(tmp_path: Path, stack: NDArray[np.uint16], full_scale: float) -> None:
+    np.save(tmp_path / "a.npy", stack)
+    with pytest.raises(ValueError, match="found a full scale of"):
+        estimate_files([tmp_path / "a.npy"], full_scale=full_scale)
+
+
+def test_different_fields_in_a_stack_are_one_reason(
+    tmp_path: Path, stack: NDArray[np.uint16], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    np.save(tmp_path / "fields.npy", np.stack([stack[0, :, :96], stack[1, :, :96].T]))
+    (field,) = estimate_files([tmp_path / "fields.npy"])
+    assert isinstance(field.single, ImageNoise)
+    assert isinstance(field.repeats, DifferentFieldsError)
+    print_image_noise([field])
+    (line,) = (each for each in capsys.readouterr().out.splitlines() if each.startswith("fields.npy, repeats"))
+    assert "the repeats show different fields" in line
+    assert "--single" in line
+
+
+def test_the_table_has_units_and_says_once_where_intervals_of_single_images_hold(
+    tmp_path: Path, stack: NDArray[np.uint16], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    np.save(tmp_path / "stack.npy", stack)
+    print_image_noise(estimate_files([tmp_path / "stack.npy", tmp_path / "stack.npy"]))
+    said = capsys.readouterr().out
+    assert "grey values per photo-electron" in said
+    assert "grey values²" in said
+    assert said.count("smooth over a few pixels") == 1
+    print_image_noise([FieldNoise("none", NotCalibratableError("dark"), None)])
+    assert "smooth over a few pixels" not in capsys.readouterr().out
 
 
 def test_what_cannot_be_estimated_is_a_line_of_the_table_with_its_reason(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
@@ -122,7 +124,7 @@ def test_the_brightest_reading_is_that_of_the_pixels_that_are_summed() -> None:
         assert summary.detector_full_scale == 50_000 * n_pixels
 
 
-def with_detector(detector: dict[str, object]) -> dict[str, object]:
+def with_detector(detector: Mapping[str, object]) -> dict[str, object]:
     return {
         "projector": {"kind": "simulated", "dmd": "xga"},
         "detector": {"kind": "simulated", **detector},

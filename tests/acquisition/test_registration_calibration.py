@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from acquisition.acquisition_file import dump_acquisition
 from acquisition.bucket_region import bucket_region
@@ -82,6 +83,31 @@ def test_the_same_frames_give_the_same_map_again(made: tuple[AcquisitionConfig, 
     before = output.file.read_bytes()
     assert fit_again(output.raw).reasons == ()
     assert output.file.read_bytes() == before
+
+
+def test_dots_at_the_cameras_full_scale_are_left_out_and_it_is_said(tmp_path: Path) -> None:
+    """Of a 12-bit camera, say, whose pixels take two bytes."""
+    config = imaging_config(tmp_path, full_scale=12_000)
+    clipped = config.replace(bench=config.bench.model_copy(update={"saturation": 12_000}))
+    result = calibrate_registration(clipped, CalibrationOutput(tmp_path / "camera.json"))
+    assert result.calibration.usable, result.reasons
+    said = json.loads((tmp_path / "camera.json").read_text(encoding="utf-8"))
+    n = said["dots_saturated"]
+    assert 2 <= n <= 12
+    assert said["dots_used"] + n == said["dots_found"] == 25
+    assert f"{n} of 25 dots were left out because they bring pixels to full scale" in result.notes[0]
+    assert dict(result.rows())["dots"].endswith(f"of 25 shown, {n} saturated")
+
+
+def test_a_region_that_lies_beside_the_sensor_in_part_is_not_relied_on(hadascope: CommandLine, tmp_path: Path) -> None:
+    config = imaging_config(tmp_path, view={**VIEW, "x_px": 55.0})
+    file = tmp_path / "bench.yaml"
+    file.write_text(dump_acquisition(config), encoding="utf-8")
+    said = hadascope("calibrate", "registration", file, "--output", tmp_path / "camera.json")
+    assert said.code == 1
+    assert "of the image region's mirrors lie beside the frame of 96 × 96 px" in said.out
+    with pytest.raises(ValidationError, match="says of itself that it is not usable"):
+        imaging_config(tmp_path, registration=str(tmp_path / "camera.json"))
 
 
 def test_a_detector_that_does_not_image_is_recognized(tmp_path: Path) -> None:

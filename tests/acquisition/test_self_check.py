@@ -20,11 +20,14 @@ from acquisition.readings import Readings
 from acquisition.run import acquire, resume
 from acquisition.self_check import SelfCheckCollector, noise_knowledge, on_record, stored_self_check
 from acquisition.stored_run import StoredRun
-from benchmarks.self_check import Made, changed_runs, checked, clean_runs
+from benchmarks.self_check import Made, changed_runs, checked, clean_runs, searched, searched_until_certain
+from calibration.collected import Collected, Darkness
 from calibration.estimate import Estimate
 from calibration.identity import CameraIdentity
 from calibration.noise_file import NoiseCalibration
-from calibration.self_check import NoiseKnowledge, SelfCheck
+from calibration.noise_knowledge import NoiseKnowledge
+from calibration.scatter import Scatter
+from calibration.self_check import SelfCheck, outcomes
 from models.noise import NoiseModel
 from tests.acquisition.rehearsal import small_config
 
@@ -60,10 +63,44 @@ def test_the_runs_own_gain_is_within_its_errors_of_the_true_one(clean: list[Self
     assert np.mean(np.abs(scores) < 2) > 0.88
 
 
-def test_a_gain_off_by_a_fifth_is_noticed_every_time_where_shot_noise_prevails() -> None:
-    for run, knowledge in changed_runs(N_CHANGED, seed=41):
-        assert run.shot_share * (1 - run.bleaching) > 0.5
-        assert checked(run, knowledge).failed, run
+def test_a_gain_off_by_a_fifth_is_noticed_every_time_in_the_smallest_runs_that_are_certain_to() -> None:
+    for each in changed_runs(N_CHANGED, seed=41):
+        found, stated = searched_until_certain(each)
+        assert stated > 0.999
+        assert found, each[0]
+
+
+def test_even_where_shot_noise_is_half_of_it_64_px_and_two_repeats_notice_a_changed_gain() -> None:
+    """aT/(aT + 2b) is 0.52: of 5900 pairs and two thirds as many repeats."""
+    shot = 4.0 * 1e5
+    run = Made(side=64, gain=2.0, variance=shot * 0.48 / 0.52 / 2, electrons=1e5, repeats=2)
+    assert run.shot_share == pytest.approx(0.52)
+    for seed in range(8):
+        for factor in (0.8, 1.2):
+            changed = replace(run, seed=seed), NoiseKnowledge(replace(run.noise, gain=2.0 / factor)), factor
+            found, stated = searched(*changed)
+            assert stated > 0.99
+            assert found
+
+
+def test_smaller_runs_notice_it_as_often_as_they_say() -> None:
+    found, stated = np.array([searched(*each) for each in changed_runs(80, seed=43, gain_error=0.03)], dtype=float).T
+    spread = float((stated @ (1 - stated)) ** 0.5)
+    assert spread > 2
+    assert found.sum() == pytest.approx(stated.sum(), abs=3 * spread)
+
+
+def test_pair_sums_keep_fourteen_of_sixteen_degrees_of_freedom_and_short_rows_all_but_two() -> None:
+    run = Made(side=32, gain=2.0, variance=400.0, electrons=1e5, repeats=1, alpha=0.9, block=105)
+    plus_first, dark, blocks = run.draw()
+    for block, expected in ((blocks[0], 6 * 14 + 7), (blocks[-1], None)):
+        collector = SelfCheckCollector(NoiseKnowledge(run.noise), plus_first, dark, picture_time_us=100.0)
+        collector.add(block)
+        n = block.n_pairs
+        rows = [16] * (n // 16) + [n % 16] * (n % 16 >= 4)
+        assert expected is None or sum(rows) - 2 * len(rows) == expected
+        # The course, a parabola, takes no more than one degree besides.
+        assert sum(rows) - 2 * len(rows) - 1 <= collector.collected().pair_sums.degrees <= sum(rows) - 2 * len(rows)
 
 
 def test_where_every_coefficient_is_taken_once_the_pair_sums_notice_it() -> None:
@@ -252,6 +289,40 @@ def test_a_rehearsal_of_a_real_cameras_calibration_knows_the_bench_exactly(tmp_p
     knowledge = noise_knowledge(config, calibration_facts(simulated=False))
     assert knowledge.source_noise == pytest.approx(4e-6)
     assert knowledge.covariance is None
+
+
+def rounded_darkness(variance: float) -> Collected:
+    """Darkness of a region of 64 × 64 pixels, 64 readings with the light off and 300 of guards."""
+    none = Scatter.empty()
+    dark = Darkness(63 * variance, 64, 64, 0.0)
+    return Collected(dark, False, Darkness(200 * variance, 3, 300, 0.0), none, none, none, None, 0, 0, 0.0)
+
+
+def test_a_measured_b_holds_what_rounding_adds_and_a_larger_dark_variance_is_an_alarm(tmp_path: Path) -> None:
+    """Rounding of 4096 pixels, 341 on top of b = 700, would hide a dark variance 1.4 times too large."""
+    config = bench_config(tmp_path, noise={"gain": 2.0, "variance": 700.0})
+    measured = noise_knowledge(config, calibration_facts(simulated=True), roundings=4096)
+    assert measured.rounding == 0
+    found = outcomes(rounded_darkness(1.45 * 700), measured)
+    assert [test.what for test in found if test.failed] == ["darkness under light"]
+    assert not any(test.failed for test in outcomes(rounded_darkness(700), measured))
+
+
+def test_a_stated_b_and_a_rehearsed_one_may_lack_the_rounding_of_every_pixel(tmp_path: Path) -> None:
+    config = bench_config(tmp_path, noise={"gain": 2.0, "variance": 1500.0})
+    rehearsed = noise_knowledge(config, calibration_facts(simulated=False), roundings=4096)
+    for knowledge in (noise_knowledge(config, roundings=4096), rehearsed):
+        assert knowledge.rounding == pytest.approx(4096 / 12)
+        assert not any(test.failed for test in outcomes(rounded_darkness(1500 + 341), knowledge))
+        assert any(test.failed for test in outcomes(rounded_darkness(1500 + 4 * 341), knowledge))
+
+
+def test_readings_of_many_pixels_that_hardly_vary_are_no_alarm_where_b_is_stated(tmp_path: Path) -> None:
+    """Each pixel varies by less than half a unit, so that all of them may read the same for ever."""
+    config = bench_config(tmp_path, noise={"gain": 2.0, "variance": 100.0})
+    constant = rounded_darkness(0.0)
+    assert not any(test.failed for test in outcomes(constant, noise_knowledge(config, roundings=4096)))
+    assert all(test.failed for test in outcomes(constant, noise_knowledge(config)))
 
 
 def test_a_bench_without_noise_is_not_checked(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from acquisition import play_recipe as play_module
 from acquisition.acquisition_file import dump_acquisition
 from acquisition.calibration_output import CalibrationOutput
 from acquisition.config import AcquisitionConfig
-from acquisition.controller import DoseLimitError
 from acquisition.fit_again import fit_again
-from acquisition.stability_calibration import StabilityResult, calibrate_stability, readout_file
+from acquisition.observer import Observer
+from acquisition.run_layout import OutputExistsError
+from acquisition.stability_calibration import StabilityResult, calibrate_stability
 from acquisition.stored_recipe import stored_exposures
 from acquisition.stored_run import StoredRun
 from calibration.readout import read_readout_calibration
@@ -64,6 +65,26 @@ def test_source_noise_and_contrast_are_those_of_the_bench(made: tuple[Acquisitio
     assert calibration.contrast.value == pytest.approx(CONTRAST, rel=0.05)
 
 
+def test_total_and_background_are_said_apart_and_in_units(made: tuple[AcquisitionConfig, StabilityResult]) -> None:
+    result = made[1]
+    assert result.calibration.background is not None
+    rows = dict(result.rows())
+    assert rows["total light T"].startswith(f"{result.calibration.total:.5g} detector units")
+    assert rows["background B"].startswith(f"{result.calibration.background:.3g} detector units beside T")
+
+
+def test_light_that_cannot_be_switched_off_leaves_the_background_unknown(tmp_path: Path) -> None:
+    document = unsteady_config(tmp_path).model_dump(mode="json")
+    document["devices"]["light_source"] = {"kind": "none"}
+    config = AcquisitionConfig.model_validate(document)
+    result = calibrate_stability(config, CalibrationOutput(tmp_path / "light.json"), seconds=2.0, search=False)
+    assert result.calibration.background is None
+    assert json.loads(result.output.file.read_text(encoding="utf-8"))["background"] is None
+    assert result.calibration.inside.value**0.5 == pytest.approx(SOURCE_NOISE, rel=0.2)
+    assert dict(result.rows())["background B"].startswith("unknown")
+    assert any("could not be switched off" in note for note in result.notes)
+
+
 def test_the_shortest_picture_time_is_exposure_and_readout_with_a_margin(
     made: tuple[AcquisitionConfig, StabilityResult], tmp_path: Path
 ) -> None:
@@ -75,12 +96,12 @@ def test_the_shortest_picture_time_is_exposure_and_readout_with_a_margin(
     assert times.shortest_working_us < times.safe_us <= 400
     assert times.longest_failing_us is not None
     assert times.longest_failing_us < 373
-    readout = read_readout_calibration(readout_file(result.output))
+    readout = read_readout_calibration(result.output.readout)
     assert readout.readout_us == times.shortest_working_us - 360
     named = config_with(
-        config, tmp_path, detector={"readout_us": None, "readout_calibration": str(readout_file(result.output))}
+        config, tmp_path, detector={"readout_us": None, "readout_calibration": str(result.output.readout)}
     )
-    assert named.devices.detector.readout_calibration == readout_file(result.output)
+    assert named.devices.detector.readout_calibration == result.output.readout
 
 
 def test_the_light_rested_in_the_dark_between_stretches(made: tuple[AcquisitionConfig, StabilityResult]) -> None:
@@ -92,16 +113,16 @@ def test_the_light_rested_in_the_dark_between_stretches(made: tuple[AcquisitionC
 
 def test_the_same_readings_give_the_same_calibration_again(made: tuple[AcquisitionConfig, StabilityResult]) -> None:
     output = made[1].output
-    before = output.file.read_bytes(), readout_file(output).read_bytes()
+    before = output.file.read_bytes(), output.readout.read_bytes()
     fit_again(output.raw)
-    assert (output.file.read_bytes(), readout_file(output).read_bytes()) == before
+    assert (output.file.read_bytes(), output.readout.read_bytes()) == before
 
 
 def test_without_a_search_nothing_is_said_of_picture_times(tmp_path: Path) -> None:
     output = CalibrationOutput(tmp_path / "light.json")
     result = calibrate_stability(unsteady_config(tmp_path), output, seconds=2.0, search=False)
     assert result.calibration.picture_time is None
-    assert not readout_file(output).exists()
+    assert not output.readout.exists()
 
 
 def test_light_that_does_not_arrive_gives_a_verdict_and_no_file(
@@ -126,7 +147,9 @@ def test_exposures_of_the_search_count_as_dose_and_everything_is_put_to_rest(
     at_rest(watched, memory_pictures=config.memory_pictures)
 
 
-def test_the_dose_limit_ends_the_search_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_search_that_the_dose_limit_ends_leaves_the_readings_whole(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """What the recipe takes is within the limit, and what the search would add is not."""
     watched = watch(monkeypatch)
     monkeypatch.setattr(play_module, "connected_devices", watched.connected)
@@ -135,10 +158,37 @@ def test_the_dose_limit_ends_the_search_too(monkeypatch: pytest.MonkeyPatch, tmp
     )
     lit = StoredRun(planned.output.raw).facts["lit_exposures"]
     limited = unsteady_config(tmp_path, sample={"dose_limit_mj": (lit + 300) * 360e-6})
-    with pytest.raises(DoseLimitError):
-        calibrate_stability(limited, CalibrationOutput(tmp_path / "light.json"), seconds=2.0)
+    result = calibrate_stability(limited, CalibrationOutput(tmp_path / "light.json"), seconds=2.0)
+    assert result.calibration.picture_time is None
+    assert any("dose_limit_mj" in note for note in result.notes)
+    assert sum(each.n_exposures for each in watched.bench.bench.record if each.light_on) <= lit + 300
     at_rest(watched, memory_pictures=limited.memory_pictures)
-    assert not (tmp_path / "light.json").exists()
+    assert not result.output.readout.exists()
+
+
+def test_a_readout_time_that_stands_there_is_not_overwritten_unasked(tmp_path: Path) -> None:
+    output = CalibrationOutput(tmp_path / "light.json")
+    output.readout.write_text("mine", encoding="utf-8")
+    with pytest.raises(OutputExistsError):
+        calibrate_stability(unsteady_config(tmp_path), output, seconds=2.0)
+    assert output.readout.read_text(encoding="utf-8") == "mine"
+    calibrate_stability(unsteady_config(tmp_path), output, seconds=2.0, search=False, overwrite=True)
+    assert not output.readout.exists()
+
+
+def test_the_light_of_the_search_is_asked_for_too(tmp_path: Path) -> None:
+    config = unsteady_config(tmp_path)
+    asked: list[int] = []
+    confirm = Observer.confirm_light
+
+    def note(observer: Observer, simulated: bool, n_exposures: int) -> None:
+        asked.append(n_exposures)
+        confirm(observer, simulated, n_exposures)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Observer, "confirm_light", note)
+        result = calibrate_stability(config, CalibrationOutput(tmp_path / "light.json"), seconds=2.0)
+    assert asked[0] >= StoredRun(result.output.raw).facts["lit_exposures"]
 
 
 def test_the_command_says_what_was_found(hadascope: CommandLine, tmp_path: Path) -> None:

@@ -82,23 +82,42 @@ def noisy(light: NDArray[np.float64], n: int, rng: np.random.Generator, read_noi
     return np.rint(frames).clip(0, 65_535).astype(np.uint16)
 
 
+def lights(
+    sample: NDArray[np.float64],
+    matrix: NDArray[np.float64],
+    pictures: FiducialPictures = PICTURES,
+    background: float = 5.0,
+    **optics: Any,
+) -> dict[tuple[int, int], NDArray[np.float64]]:
+    """The light on the frame under all mirrors, none, and every dot, by pair and sign."""
+    shown = [(0, 1), (0, -1), *((k, 1) for k in range(1, len(pictures.positions) + 1))]
+    return {each: imaged(np.where(bits(*each, pictures), sample, 0.0), matrix, **optics) + background for each in shown}
+
+
+def exposed(
+    light: dict[tuple[int, int], NDArray[np.float64]], seed: int, repeats: int = 2, full_scale: int = 65_535
+) -> SeenDots:
+    """What a camera saw of it: every dot ``repeats`` times, the other pictures eight times."""
+    rng = np.random.default_rng(seed)
+    frames = DotFrames(len(light) - 2, full_scale)
+    for (pair, sign), falls in light.items():
+        n = repeats if pair else 8
+        frames.add(np.full(n, pair), np.full(n, sign), noisy(falls, n, rng).clip(max=full_scale))
+    return frames.seen()
+
+
 def seen(
     sample: NDArray[np.float64],
     matrix: NDArray[np.float64],
     *,
     seed: int = 0,
     repeats: int = 2,
-    background: float = 5.0,
     without: tuple[int, ...] = (),
+    full_scale: int = 65_535,
     **optics: Any,
 ) -> SeenDots:
     """What a camera saw of all dots but ``without`` (numbered from 1), which stayed dark."""
-    rng = np.random.default_rng(seed)
-    frames = DotFrames(len(PICTURES.positions))
-    for pair, sign in [(0, 1), (0, -1), *((k, 1) for k in range(1, len(PICTURES.positions) + 1))]:
-        light = imaged(np.where(bits(pair, sign), sample, 0.0), matrix, **optics) + background
-        if pair in without:
-            light = np.full_like(light, background)
-        n = repeats if pair else 8
-        frames.add(np.full(n, pair), np.full(n, sign), noisy(light, n, rng))
-    return frames.seen()
+    light = lights(sample, matrix, **optics)
+    for pair in without:
+        light[pair, 1] = np.full_like(light[pair, 1], float(optics.get("background", 5.0)))
+    return exposed(light, seed, repeats, full_scale)

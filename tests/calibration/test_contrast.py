@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 
 from calibration.contrast import on_off_contrast
 
@@ -28,6 +29,23 @@ def test_the_interval_covers_the_truth(leak: float) -> None:
     # Of 400 intervals of 95 %: 367 to 393, three binomial standard deviations.
     assert 367 <= covered <= 393
     assert bounds == 0 or leak == 3.0
+
+
+def test_the_ends_are_the_ratios_that_readings_just_allow() -> None:
+    """Fieller: bright - r·dark - (1 - r)·off is zero within 1.96 of its standard errors; five readings are off."""
+    rng = np.random.default_rng(5)
+    bright, dark, off = (rng.normal(mean, 10.0, n) for mean, n in ((5000.0, 40), (60.0, 40), (0.0, 5)))
+    variances = [each.var(ddof=1) / len(each) for each in (bright, dark, off)]
+
+    def beyond(ratio: float) -> float:
+        weights = np.array([1.0, -ratio, ratio - 1])
+        away = weights @ [bright.mean(), dark.mean(), off.mean()]
+        return float(away**2 - 1.959964**2 * (weights**2 @ variances))
+
+    found = on_off_contrast(bright, dark, off)
+    assert found.high is not None
+    assert found.low == pytest.approx(brentq(beyond, 1.0, found.value), rel=1e-9)
+    assert found.high == pytest.approx(brentq(beyond, found.value, 100 * found.value), rel=1e-9)
 
 
 def test_where_there_is_no_leak_the_bound_is_one_sided() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from scipy.stats import binom
 
 from calibration.detector_limits import detector_limits, filled_in
 from calibration.image_noise import diagonal_details, estimate_image_noise
 from calibration.level_sets import HOLE_PX, LevelSums, level_of, level_sums, surroundings
-from calibration.variance_line import fit_variance_line
+from calibration.variance_line import VarianceLine, fit_variance_line, reasons_against, widened
 from calibration.verdict import (
     ConstantReadingsError,
     NotCalibratableError,
@@ -69,16 +71,17 @@ def test_edges_and_texture_do_not_count_as_noise(a: float, b: float) -> None:
 
 
 def test_intervals_of_95_percent_cover_the_truth_as_often_as_they_say() -> None:
-    """40 trials: fewer than 33 or 33 hits have a probability of 1 % at 95 %."""
-    a, b = 1.0, 9.0
+    """Intervals that covered it in 85 % of all cases would reach 92 of 100 with a probability of 3 %."""
+    a, b, trials = 1.0, 9.0, 100
+    enough = binom.isf(0.05, trials, 0.85)
     covered = np.zeros(2)
-    for seed in range(40):
+    for seed in range(trials):
         line = estimate_image_noise(read(hills(), a, b, seed), seed=seed).line
         covered += [
             line.gain_interval[0] <= a <= line.gain_interval[1],
             line.variance_interval[0] <= b <= line.variance_interval[1],
         ]
-    assert (covered > 33).all(), covered
+    assert (covered > enough).all(), covered
 
 
 def test_intervals_shrink_with_the_number_of_pixels() -> None:
@@ -152,6 +155,17 @@ def test_a_margin_that_was_filled_in_does_not_count() -> None:
     assert not filled_in(image)[:193, 67:].any()
 
 
+def test_a_disturbed_edge_does_not_count() -> None:
+    """Three pixels of a chequered pattern, that only diagonal details see; those six pixels from the edge do not."""
+    image = read(hills(256), 1.0, 9.0, 17)
+    y, x = np.mgrid[:256, :256]
+    edge = np.minimum(np.minimum(y, x), 255 - np.maximum(y, x)) < 3
+    disturbed = estimate_image_noise(image + np.where(edge, 30.0 * (-1.0) ** (x + y), 0.0))
+    assert disturbed.usable, disturbed.reason
+    assert disturbed.gain == pytest.approx(1.0, rel=0.08)
+    assert disturbed.variance == pytest.approx(9.0, abs=4)
+
+
 def test_hot_pixels_do_not_count() -> None:
     image = read(hills(256), 1.0, 9.0, 11)
     image[np.random.default_rng(0).random(image.shape) < 3e-4] += 2000
@@ -169,10 +183,11 @@ def test_smoothed_noise_is_told_and_not_usable(blur_px: float) -> None:
 
 
 def test_a_detector_that_is_not_linear_is_told() -> None:
-    """Grey values under a square root have the same noise everywhere at first, then other: here a gamma of 0.5."""
-    light = hills(256, dark=5.0, bright=250.0)
-    found = estimate_image_noise(np.sqrt(255 * np.maximum(read(light, 1.0, 40.0, 13), 0)))
+    """Grey values y - y²/600 have less noise for their mean the brighter they are."""
+    read_out = read(hills(256, dark=5.0, bright=250.0), 1.0, 4.0, 13)
+    found = estimate_image_noise(read_out - read_out**2 / 600)
     assert not found.usable
+    assert "variance over mean bends" in found.reason
 
 
 @pytest.mark.parametrize(
@@ -258,6 +273,36 @@ def test_a_line_without_noise_is_found_exactly(gain: float, offset: float, level
     assert found.misfit < 1e-3
 
 
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        (lambda mean: np.where(np.arange(len(mean)) % 4 < 2, 1.3, 0.7) * mean, "off a line"),
+        (lambda mean: np.minimum(mean, 100 + 0.3 * (mean - 100)), "variance over mean bends"),
+    ],
+    ids=["scatters", "bends"],
+)
+def test_levels_that_are_on_no_line_are_told_in_what_way(shape: Callable[[Image], Image], said: str) -> None:
+    mean = np.linspace(10, 200, 24)
+    (reason,) = reasons_against(fit_variance_line(line_of(mean, shape(mean))))
+    assert said in reason
+    assert reasons_against(fit_variance_line(line_of(mean, 2 * mean + 9))) == []
+
+
+def test_intervals_count_the_misfit_and_the_choice_of_pixels_in() -> None:
+    """Squares add: 0.3 from blocks, 0.4 from 20 % of a gain of 2, and 1.2 from twice a change of 0.6, make 1.3."""
+
+    def line(gain: float, variance: float) -> VarianceLine:
+        levels, counts = np.array([4.0, 6.0]), np.array([1.0, 3.0])
+        return VarianceLine(
+            gain, variance, (gain - 0.3, gain + 0.3), (variance, variance), levels, levels, counts, 0.2, (0, 0)
+        )
+
+    found = widened(line(2.0, 9.0), line(2.6, 9.0))
+    assert found.gain_interval == pytest.approx((0.7, 3.3))
+    assert found.variance_interval == pytest.approx((9 - 0.2 * 5.5, 9 + 0.2 * 5.5))
+    assert (found.gain, found.variance) == (2.0, 9.0)
+
+
 def test_a_level_far_off_does_not_carry_the_line_away() -> None:
     mean = np.linspace(10, 200, 20)
     variance = (2 * mean + 9) * (1 + 0.03 * np.random.default_rng(0).standard_normal(20))
@@ -278,3 +323,9 @@ def test_a_pile_of_equal_values_shows_a_limit_and_a_tail_does_not() -> None:
     assert detector_limits(np.minimum(counts, 110)).high == 110
     assert detector_limits(np.maximum(counts, 90)).low == 90
     assert detector_limits(counts, full_scale=4095.0).high == 4095.0
+
+
+@pytest.mark.parametrize("full_scale", [-5.0, 0.0, np.nan, np.inf])
+def test_a_full_scale_that_is_none_is_refused(full_scale: float) -> None:
+    with pytest.raises(ValueError, match=f"found a full scale of {full_scale:g}"):
+        estimate_image_noise(read(hills(64), 1.0, 4.0, 18), full_scale=full_scale)

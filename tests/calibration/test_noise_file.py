@@ -66,6 +66,10 @@ def test_a_variance_that_came_out_below_zero_is_kept_beside_the_zero_that_is_use
         ({"gain": {"value": -1.0, "low": -2.0, "high": 0.0}}, "more than 0"),
         ({"variance": -1.0}, "variance"),
         ({"colour": "red"}, "colour"),
+        ({"reasons": ["too dim"]}, "reasons why not"),
+        ({"variance": 400.0}, "beside an estimate of -3"),
+        ({"gain": {"value": 2.0, "low": 2.1, "high": 1.9}}, "an interval from 2.1 to 1.9"),
+        ({"covariance": [[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]}, "negative variances"),
         ({"usable": False, "reasons": ["saturated throughout"]}, "saturated throughout"),
     ],
 )
@@ -76,6 +80,12 @@ def test_a_file_that_says_something_else_is_refused_with_the_reason(
     path.write_text(json.dumps(CALIBRATION.model_dump(mode="json") | changed), encoding="utf-8")
     with pytest.raises(CalibrationFileError, match=why):
         read_noise_calibration(path)
+
+
+def test_a_file_that_an_editor_marked_as_utf_8_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "noise.json"
+    path.write_text(CALIBRATION.model_dump_json(), encoding="utf-8-sig")
+    assert read_noise_calibration(path) == CALIBRATION
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe"])

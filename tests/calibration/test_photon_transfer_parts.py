@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from calibration.bootstrap import Studentized, above_zero, resampled_moments, two_sided
 from calibration.cut_off import cut_moments
+from calibration.dark_level import dark_level
 from calibration.drift import drift_degree, drift_design, faster_than_smooth, fit_drifting_light
-from calibration.linearity import TOLERANCE, superposition
+from calibration.linearity import KNEE_TOLERANCE, find_bend, superposition
 from calibration.outliers import is_outlier, robust_deviation
 from calibration.saturation import ceiling, collapsed, value_step
+from calibration.tails import find_tails
 from calibration.variance_curve import Points, curve_at, fit_variance_curve
 
 
@@ -198,10 +201,119 @@ def test_pairs_that_add_up_pass_and_noise_alone_does_not_fail_them() -> None:
 
 def test_small_deviations_are_let_pass_however_significant() -> None:
     dimmer = np.array([1000.0, 1000.0])
-    brighter = 9000 * (1 - np.array([0.9, 1.1]) * TOLERANCE)
+    brighter = 9000 * (1 - np.array([0.9, 1.1]) * KNEE_TOLERANCE)
     test = superposition(dimmer, brighter, np.full(2, 1e-4), 10_000.0, 1e-4)
     assert test.fails.tolist() == [False, True]
     assert test.deviation == pytest.approx([-0.0045, -0.0055])
+
+
+def pairs_that_bend(curvature: float, n: int = 9) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Readings of darker and brighter pictures of a total of 10 000, darkness and full light first, halves last."""
+    sent = np.append(0.0, np.linspace(600, 5000, n - 1))
+    both = np.stack([sent, 10_000 - sent])
+    dimmer, brighter = both - curvature * both**2
+    return dimmer, brighter
+
+
+@pytest.mark.parametrize("share", [-0.05, 0.004, 0.02, 0.3])
+def test_a_bend_is_found_from_the_sums_of_pairs_alone(share: float) -> None:
+    """Of light m the reading is m·(1 - share·m/total)."""
+    dimmer, brighter = pairs_that_bend(share / 10_000)
+    bend = find_bend(dimmer + 5, brighter + 5, np.full(9, 1.0))
+    assert bend is not None
+    assert bend.significant
+    assert bend.curvature == pytest.approx(share / 10_000, rel=0.02)
+    assert bend.total == pytest.approx(10_010, rel=1e-3)
+    assert bend.light(brighter) == pytest.approx(10_000 - np.append(0.0, np.linspace(600, 5000, 8)), rel=2e-3)
+
+
+def test_a_straight_detector_bends_as_rarely_as_its_errors_promise() -> None:
+    rng = np.random.default_rng(20)
+    dimmer, brighter = pairs_that_bend(0.0)
+    found = [
+        find_bend(dimmer + rng.normal(0, 30, 9), brighter + rng.normal(0, 30, 9), np.full(9, 1800.0))
+        for _ in range(500)
+    ]
+    bends = [each for each in found if each is not None]
+    assert len(bends) == 500
+    assert sum(each.significant for each in bends) <= 2
+    assert np.std([each.curvature / each.error for each in bends]) == pytest.approx(1.0, abs=0.15)
+
+
+def test_where_light_stops_counting_pairs_do_not_pass_for_a_bend() -> None:
+    dimmer, brighter = pairs_that_bend(0.0)
+    bend = find_bend(dimmer, np.minimum(brighter, 8600.0), np.full(9, 1.0))
+    assert bend is not None
+    assert not bend.significant
+    assert np.array_equal(bend.fits, brighter < 8600)
+
+
+# Darkness
+
+
+def test_the_dark_level_is_followed_from_before_to_after() -> None:
+    rng = np.random.default_rng(21)
+    before, after = rng.normal(100, 3, (2, 400))
+    level = dark_level(before, after + 20, 1e-9, None, 0.75)
+    assert level.shift == pytest.approx(20, abs=4 * level.shift_error)
+    assert level.shift_error == pytest.approx(3 * (2 / 400) ** 0.5, rel=0.1)
+    assert level.at(np.array([0.0, 5.0, 10.0])) == pytest.approx([100, 110, 120], abs=1)
+    assert level.variance == pytest.approx(9, rel=0.2)
+    assert level.freedom == 798
+
+
+def test_a_dark_level_is_one_number_where_it_was_read_at_one_end_only() -> None:
+    level = dark_level(np.random.default_rng(22).normal(5, 1, 50), np.empty(0), 1e-9, None, 0.75)
+    assert not level.follows
+    assert np.ptp(level.at(np.array([0.0, 1.0]))) == 0
+    assert not dark_level(np.empty(0), np.empty(0), 1.0, None, 0.75).measured
+
+
+def test_a_dark_level_below_what_can_be_read_is_seen_through_or_said_to_be_hidden() -> None:
+    noise = np.random.default_rng(23).normal(0, 10, (2, 4000))
+    before, after = np.maximum(noise - 3, 0)
+    seen = dark_level(before, after, 1e-9, 0.0, 0.75)
+    assert (seen.cut, seen.hidden, seen.outliers) == (True, False, 0)
+    assert seen.offset == pytest.approx(-3, abs=1)
+    assert seen.variance == pytest.approx(100, rel=0.15)
+    before, after = np.maximum(noise - 12, 0)
+    hidden = dark_level(before, after, 1e-9, 0.0, 0.75)
+    assert hidden.hidden
+    assert hidden.freedom == 0
+
+
+# Tails
+
+
+def test_photons_and_read_noise_have_no_tails_beyond_their_own() -> None:
+    """Of 200 sets none, and the excess scatters by what is stated."""
+    rng = np.random.default_rng(24)
+    light = np.array([0.0, 200.0, 1000.0])
+    picture = np.repeat(np.arange(3), 500)
+    found = []
+    for _ in range(200):
+        value = 2.0 * rng.poisson(light[picture] / 2.0) + rng.normal(0, 5, 1500)
+        variance = (2.0 * light + 25)[picture]
+        found.append(find_tails(value - light[picture], variance, picture, light, 2.0))
+    assert not any(each.significant for each in found)
+    assert np.mean([each.excess for each in found]) == pytest.approx(0, abs=4 * found[0].error / 200**0.5)
+    assert np.std([each.excess for each in found]) == pytest.approx(found[0].error, rel=0.2)
+
+
+def test_excursions_make_up_no_more_of_the_variance_than_is_said() -> None:
+    rng = np.random.default_rng(25)
+    residual = rng.normal(0, 1, 20_000)
+    residual[:200] += 3.5
+    tails = find_tails(residual, np.ones(20_000), np.zeros(20_000, np.intp), np.array([1e6]), 0.0)
+    assert tails.significant
+    assert 0.01 * 3.5**2 * 0.8 < tails.share < 0.2
+
+
+def test_light_that_fades_is_no_tail() -> None:
+    rng = np.random.default_rng(26)
+    variance = np.geomspace(1.0, 10.0, 20_000)
+    residual = rng.normal(0, variance**0.5)
+    assert not find_tails(residual, variance, np.zeros(20_000, np.intp), np.array([1e6]), 0.0).significant
 
 
 def test_outliers_do_not_move_the_deviation_they_are_measured_by() -> None:
@@ -252,3 +364,13 @@ def test_an_interval_that_touches_0_becomes_one_sided() -> None:
     assert not above_zero(clear).one_sided
     assert above_zero(coarse, 1 / 12).high == pytest.approx(1 / 12)
     assert above_zero(coarse, 1 / 12).one_sided
+
+
+def test_an_estimate_far_below_0_keeps_its_interval_and_one_below_by_chance_has_a_limit() -> None:
+    drawn = np.random.default_rng(27).normal(size=4000)
+    chance = above_zero(Studentized(-2.5, 1.0, drawn - 2.5, np.ones(4000)))
+    assert (chance.low, chance.high, chance.one_sided) == (0.0, 1.0, True)
+    contradiction = above_zero(Studentized(-5.0, 1.0, drawn - 5, np.ones(4000)))
+    assert contradiction.low == pytest.approx(-6.96, abs=0.15)
+    assert contradiction.high == pytest.approx(-3.04, abs=0.15)
+    assert not contradiction.one_sided

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from scipy.stats import binom
 
 from calibration.image_noise import estimate_image_noise
 from calibration.repeat_noise import estimate_repeat_noise
@@ -51,6 +52,18 @@ def test_the_median_error_of_the_gain_on_crops_is_under_15_percent(
     assert np.median(errors) < 0.15
     assert np.median(errors) < 0.05  # what it reaches
     assert np.mean(np.array(errors) < 0.15) > 0.9
+
+
+def test_intervals_cover_the_gain_on_smooth_crops_as_often_as_they_say(crops: NDArray[np.float64]) -> None:
+    """Intervals that covered it in 85 % of all cases would reach 53 of 56 with a probability of 2 %."""
+    covered = 0
+    for number, light in enumerate(crops):
+        for a, b in ((0.5, 1.0), (2.0, 9.0), (1.0, 4.0), (4.0, 9.0)):
+            rng = np.random.default_rng(1000 + number)
+            image = a * rng.poisson(light / a) + np.sqrt(b) * rng.standard_normal(light.shape)
+            low, high = estimate_image_noise(image, seed=number).line.gain_interval
+            covered += low <= a <= high
+    assert covered > binom.isf(0.05, 4 * len(crops), 0.85), covered
 
 
 def test_the_duplicate_of_one_field_is_found_and_no_other(fmd: dict[str, NDArray[np.uint8]]) -> None:

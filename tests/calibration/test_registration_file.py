@@ -37,7 +37,10 @@ def a_registration(**changes: Any) -> Registration:
     found = mapped(matrix, PICTURES.positions) + np.random.default_rng(2).normal(0, 0.1, (25, 2))
     found[4], found[9] = np.nan, (20.0, 150.0)
     used = ~np.isin(np.arange(25), [4, 9])
-    whole = Registration(matrix, PICTURES.positions, found, used, CORNERS, np.array([0.1, 0.2, 0.15, 0.1]), ())
+    saturated, error_px = np.arange(25) == 9, np.array([0.1, 0.2, 0.15, 0.1])
+    whole = Registration(
+        matrix, PICTURES.positions, found, used, saturated, CORNERS, error_px, notes=("one is bright",)
+    )
     return replace(whole, **changes)
 
 
@@ -61,7 +64,8 @@ def test_a_registration_is_read_as_it_was_written(tmp_path: Path) -> None:
     read = read_registration(tmp_path / "registration.json")
     assert read == written
     assert (read.map == registration.matrix).all()
-    assert (read.dots, read.dots_found, read.dots_used) == (25, 24, 23)
+    assert (read.dots, read.dots_found, read.dots_used, read.dots_saturated) == (25, 24, 23, 1)
+    assert read.notes == ("one is bright",)
     assert read.corner_error_px == 0.2
     assert (read.mirrors.left, read.mirrors.top, read.mirrors.extent) == (31, 20, 128)
     assert np.isclose([read.scale_x, read.scale_y, read.rotation_deg], [0.8, 0.8, 25.0]).all()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from calibration.dot_frames import DotFrames
 from calibration.fiducials import FiducialPictures, fiducial_recipe
@@ -129,6 +132,29 @@ def test_means_do_not_depend_on_how_frames_come_in_blocks(lengths: list[int], se
     dark_variance = of[0, -1].var(axis=0, ddof=1).mean()
     fewest = min(len(of[k, 1]) for k in (1, 2, 3))
     assert np.isclose(seen.noise**2, dark_variance * (1 / fewest + 1 / len(of[0, -1])))
+
+
+def test_pixels_at_full_scale_are_kept_of_every_dot_and_hot_ones_told_apart() -> None:
+    kept = DotFrames(2, full_scale=200)
+    frames = np.full((5, 2, 3), 100, dtype=np.uint16)
+    frames[0, 0, 0], frames[1, 0, 1], frames[2, 1, 1], frames[4, 0, 2] = 250, 200, 199, 201
+    # A hot pixel stands at full scale once in the dark, and under dot 2 too.
+    frames[3, 1, 2] = frames[1, 1, 2] = 230
+    kept.add(np.array([1, 2, 1, 0, 0]), np.array([1, 1, 1, -1, 1]), frames)
+    kept.add(np.array([1, 0]), np.array([1, -1]), np.full((2, 2, 3), 100, dtype=np.uint16))
+    seen = kept.seen()
+    assert np.argwhere(seen.saturated(0)).tolist() == [[0, 0]]
+    assert np.argwhere(seen.saturated(1)).tolist() == [[0, 1]]
+    assert seen.saturated(1, slice(0, 1), slice(1, 3)).tolist() == [[True, False]]
+    assert np.argwhere(seen.saturated_sample).tolist() == [[0, 2]]
+
+
+@pytest.mark.parametrize(("dtype", "largest"), [(np.uint8, 255), (np.uint16, 65_535)])
+def test_full_scale_is_what_a_pixels_bytes_hold_unless_it_is_known(dtype: type, largest: int) -> None:
+    kept = DotFrames(1)
+    frames: NDArray[Any] = np.array([[[largest, largest - 1]], [[0, 0]], [[0, 0]], [[0, 0]]], dtype=dtype)
+    kept.add(np.array([1, 0, 0, 0]), np.array([1, 1, -1, -1]), frames)
+    assert kept.seen().saturated(0).tolist() == [[True, False]]
 
 
 def test_a_dot_of_which_no_frame_came_has_no_light() -> None:

@@ -139,6 +139,31 @@ def test_an_uncertain_gain_widens_the_interval_of_source_noise() -> None:
     assert (uncertain.high or 0) - uncertain.value == pytest.approx(2.306 * 0.1 * 20_000 / (20_000**2 / 2), rel=0.05)
 
 
+def test_an_uncertain_variance_widens_the_interval_of_source_noise() -> None:
+    exposures, noise = Light().exposures(0), NoiseModel(1.0, 50.0)
+    certain = fit_stability(exposures, PICTURE_TIME_US, noise).source.inside
+    uncertain = fit_stability(exposures, PICTURE_TIME_US, noise, np.diag([0.0, 2000.0**2])).source.inside
+    assert uncertain.value == certain.value
+    # Twice b's error, for the two exposures, relative to T²/2.
+    assert (uncertain.high or 0) - uncertain.value == pytest.approx(2.306 * 2 * 2000 / (20_000**2 / 2), rel=0.05)
+
+
+def test_source_noise_is_found_beside_as_much_background_as_light() -> None:
+    """x+ and x- are then T/2 + B each: nine times their squares without B, and three times the shot noise."""
+    light = Light(background=20_000.0, source=0.01, sections=40)
+    found = [fitted(light, seed) for seed in range(TRIALS)]
+    assert sum(holds(each.source.inside, light.source**2) for each in found) >= LEAST_COVERED
+    assert all(abs(each.source.inside.value - light.source**2) < 0.2 * light.source**2 for each in found)
+    assert found[0].source.shot_variance == pytest.approx(3 * light.total + 2 * light.variance, rel=0.01)
+
+
+def test_without_a_and_b_the_upper_limit_holds_beside_as_much_background_as_light() -> None:
+    """Nearly all noise is the source's, so the limit that no shot noise would set is the truth and not half of it."""
+    light = Light(background=20_000.0, source=0.02, gain=0.01, variance=1.0, sections=40)
+    found = [fitted(light, seed, noise_known=False).source.inside for seed in range(TRIALS)]
+    assert sum(holds(each, light.source**2) for each in found) >= LEAST_COVERED
+
+
 def test_the_contrast_is_found() -> None:
     contrast = some(fitted(Light(contrast=60.0)).contrast)
     assert contrast.value == pytest.approx(60, rel=0.02)
@@ -156,6 +181,13 @@ def test_where_dark_pictures_are_dark_a_lower_bound_of_contrast_is_left() -> Non
     contrast = some(fitted(Light()).contrast)
     assert contrast.high is None
     assert contrast.value > 1000
+
+
+def test_a_slow_wave_of_the_lamp_counts_as_noise_from_pair_to_pair_and_that_is_said() -> None:
+    found = fitted(Light(slow=0.01, slow_s=3.0))
+    assert found.source.between.value > 0.002**2
+    assert any("slow wandering of the lamp" in note for note in found.notes)
+    assert not any("slow wandering" in note for note in fitted(Light()).notes)
 
 
 def test_a_spike_in_a_fixed_order_is_announced() -> None:
@@ -186,12 +218,40 @@ def test_readings_at_full_scale_make_it_unusable() -> None:
     assert any("full scale" in reason for reason in found.reasons)
 
 
-def test_a_light_that_cannot_be_switched_off_has_no_contrast() -> None:
-    exposures = replace(Light().exposures(0), dark_before=np.empty(0), dark_after=np.empty(0))
-    found = fit_stability(exposures, PICTURE_TIME_US)
+def always_lit(light: Light, seed: int = 0) -> Stability:
+    """Fitted without the readings with the light off."""
+    exposures = replace(light.exposures(seed), dark_before=np.empty(0), dark_after=np.empty(0))
+    return fit_stability(exposures, PICTURE_TIME_US, NoiseModel(light.gain, light.variance))
+
+
+def test_a_light_that_cannot_be_switched_off_has_no_contrast_and_no_known_background() -> None:
+    found = always_lit(Light(background=300.0))
+    assert found.background is None
     assert found.contrast is None
     assert found.offset_drift is None
-    assert any("could not be switched off" in note for note in found.notes)
+    assert found.dark_level == pytest.approx(Light().offset + 300, abs=5)
+    assert any("could not be switched off" in note and "B counts as 0" in note for note in found.notes)
+
+
+def test_the_detectors_offset_is_not_taken_for_background() -> None:
+    """It is more than all the light; with the light off, or on all the time, source noise is the same."""
+    light = Light(offset=25_600.0, source=0.009, sections=40)
+    found = [always_lit(light, seed) for seed in range(TRIALS)]
+    assert sum(holds(each.source.inside, light.source**2) for each in found) >= LEAST_COVERED
+    assert found[0].source.inside.value == pytest.approx(fitted(light).source.inside.value, rel=0.01)
+    assert found[0].total == pytest.approx(light.total, rel=0.01)
+    assert found[0].source.light == pytest.approx(light.total, rel=0.01)
+    assert found[0].source.shot_variance == pytest.approx(light.total + 2 * light.variance, rel=0.01)
+    assert all(each.usable for each in found)
+
+
+def test_where_background_is_unknown_a_noisy_light_may_be_background() -> None:
+    light = Light(offset=25_600.0, source=0.05)
+    (reason,) = always_lit(light).reasons
+    assert "more light does not help" in reason
+    assert "that no mirror decides on" in reason
+    (known,) = fitted(light).reasons
+    assert "that no mirror decides on" not in known
 
 
 def test_a_cosmic_ray_is_left_out_and_counted() -> None:

@@ -76,6 +76,22 @@ def test_rests_can_be_asked_for_and_left_out() -> None:
     assert stability_recipe(20, 1000, rest_s=0).rests_s.sum() == 0
 
 
+@pytest.mark.parametrize(
+    ("seconds", "rest_s", "said"),
+    [
+        (np.nan, None, "found nan s of light"),
+        (np.inf, None, "found inf s of light"),
+        (-3.0, None, "found -3 s of light"),
+        (1e6, None, "a day"),
+        (20.0, -1.0, "found -1 s of rest"),
+        (20.0, np.nan, "found nan s of rest"),
+    ],
+)
+def test_a_time_that_is_none_is_refused(seconds: float, rest_s: float | None, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        stability_recipe(seconds, 1000, rest_s=rest_s)
+
+
 @pytest.mark.parametrize(("seconds", "picture_time_us"), [(1.0, 1000), (0.0, 1000), (5.0, 5000)])
 def test_too_little_light_is_refused_with_what_it_takes(seconds: float, picture_time_us: int) -> None:
     with pytest.raises(ValueError, match="expected at least"):

@@ -320,6 +320,23 @@ class TestNoise:
         assert abs((pulls[1:] * pulls[:-1]).mean()) < limit + 1 / 400
         assert abs((pulls[:, :, 1:] * pulls[:, :, :-1]).mean()) < limit
 
+    def test_a_quarter_of_a_unit_squared_is_the_least_that_rounding_to_whole_units_leaves_be(self) -> None:
+        """Dim light and an offset of no whole units: a sum has b and a twelfth for each pixel, or neither of them."""
+        n, dim = 1200, LIGHT / 100.0
+        for part, holds in ((0.25, True), (0.01, False)):
+            made_of = replace(self.noisy, gain=0.01, variance=part * self.n_px, offset=100.2 * self.n_px)
+            _, library, core = imaging(made_of, light=dim)
+            core.start_sequence_acquisition(n, 0.0, True)
+            for _ in range(n // 40):
+                project(library, packed(np.ones((40, HEIGHT, WIDTH), np.uint8)))
+            sums = frames_of(core).sum(axis=(1, 2)) - 100.2 * self.n_px
+            variance = 0.01 * dim.sum() + (part + 1 / 12) * self.n_px
+            as_stated = (
+                abs(sums.mean() - dim.sum()) < 5 * (variance / n) ** 0.5,
+                abs(sums.var() / variance - 1) < 5 * (2 / n) ** 0.5,
+            )
+            assert as_stated == (holds, holds)
+
     @pytest.mark.parametrize("source_noise", [0.0, 0.01])
     def test_the_sum_of_a_frame_has_the_mean_and_variance_of_a_reading(self, source_noise: float) -> None:
         n = 1200
