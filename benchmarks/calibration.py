@@ -123,7 +123,7 @@ def _saturation() -> Row:
                 held += _holds(result.gain_interval, gain)
     return Row(
         "photon transfer, saturation at 90 % of the range: found",
-        f"{found} of {n} (intervals of a hold the truth in {held / n:.1%})",
+        f"{found} of {n}, 14/16 of the light, right below the ceiling, not counted (a in {held / n:.1%} of intervals)",
         f"{n}",
         found / n,
         "1",

@@ -267,7 +267,7 @@ def test_a_request_to_terminate_ends_a_run_in_order(tmp_path: Path, small_file: 
 
 @pytest.mark.parametrize("command", ["info", "reconstruct"])
 def test_what_is_no_run_is_refused(tmp_path: Path, command: str) -> None:
-    assert_refusal(hadascope(tmp_path, command, tmp_path), "is no run of Hadascope", "dry-run or acquire")
+    assert_refusal(hadascope(tmp_path, command, tmp_path), "is no run of Hadascope", "dry-run, acquire or calibrate")
 
 
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path, small_file: Path) -> None:
