@@ -29,6 +29,8 @@ LEAST_CONTRAST = 50.0
 MOST_INSIDE_OVER_SHOT = 1.0
 # The dark level is taken as one number for all of a run; pair sums are wrong by twice what it moves.
 MOST_OFFSET_DRIFT = 0.01
+# A linear detector reads as much from all mirrors as from two halves of them. Cameras are linear to 1 %.
+MOST_NON_LINEAR = 0.02
 # Between bright and dark guards there must be more than this many standard errors.
 _LEAST_SIGNAL = 5.0
 # Readings this many times a normal deviation off are no noise: a cosmic ray, a glitch of the lamp's supply.
@@ -126,7 +128,7 @@ def fit_stability(
         reasons=(),
         notes=(),
     )
-    reasons = tuple(_reasons(measured, exposures.saturated))
+    reasons = tuple(_reasons(measured, every, exposures.saturated))
     notes = tuple(_notes(measured))
     return replace(measured, usable=not reasons, reasons=reasons, notes=notes)
 
@@ -174,8 +176,15 @@ def _offset_drift(exposures: Exposures) -> Measured | None:
     return Measured.around(float(after.mean() - before.mean()), float(error), min(len(before), len(after)) - 1)
 
 
-def _reasons(found: Stability, saturated: int) -> Iterator[str]:
+def _reasons(found: Stability, pairs: PairReadings, saturated: int) -> Iterator[str]:
     source, contrast = found.source, found.contrast
+    lit_dark = float(pairs.dark.mean())
+    whole, halves = float(pairs.bright.mean()) - lit_dark, float(pairs.sums.mean()) - 2 * lit_dark
+    if abs(whole - halves) > MOST_NON_LINEAR * halves:
+        yield (
+            f"all mirrors together read {whole:.5g} detector units of light and their two halves {halves:.5g} in sum: "
+            "the detector saturates, or is not linear; lower the light or the illumination time"
+        )
     if saturated:
         yield (
             f"{saturated} exposures had a pixel at full scale, which cuts off what the light does: lower the light or "

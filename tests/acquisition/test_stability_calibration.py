@@ -13,6 +13,7 @@ from acquisition import play_recipe as play_module
 from acquisition.acquisition_file import dump_acquisition
 from acquisition.calibration_output import CalibrationOutput
 from acquisition.config import AcquisitionConfig
+from acquisition.connect import sample_on_stage
 from acquisition.fit_again import fit_again
 from acquisition.observer import Observer
 from acquisition.run_layout import OutputExistsError
@@ -164,6 +165,20 @@ def test_a_search_that_the_dose_limit_ends_leaves_the_readings_whole(
     assert sum(each.n_exposures for each in watched.bench.bench.record if each.light_on) <= lit + 300
     at_rest(watched, memory_pictures=limited.memory_pictures)
     assert not result.output.readout.exists()
+
+
+def test_a_sensor_that_saturates_below_its_stated_full_scale_is_found_out(tmp_path: Path) -> None:
+    """The driver knows of no saturation; all mirrors together read less than their two halves do."""
+    config = unsteady_config(tmp_path)
+    document = config.model_dump(mode="json")
+    sample = sample_on_stage(config)
+    assert sample is not None
+    document["bench"]["saturation"] = 0.8 * float(sample.sum())
+    clipped = AcquisitionConfig.model_validate(document)
+    result = calibrate_stability(clipped, CalibrationOutput(tmp_path / "light.json"), seconds=2.0, search=False)
+    assert any("saturates" in reason for reason in result.reasons)
+    steady = calibrate_stability(config, CalibrationOutput(tmp_path / "whole.json"), seconds=2.0, search=False)
+    assert not any("saturates" in reason for reason in steady.reasons)
 
 
 def test_a_readout_time_that_stands_there_is_not_overwritten_unasked(tmp_path: Path) -> None:
