@@ -19,7 +19,6 @@ from acquisition.evidence import EvidenceCollector
 from acquisition.readings import Readings
 from acquisition.rehearsal import rehearsal_of
 from acquisition.run_layout import RunState
-from acquisition.self_check import SelfCheckCollector, self_check_collector
 from acquisition.sensing_plan import SensingPlan, plan_sensing
 from acquisition.store_writer import WAITING_BLOCKS
 from acquisition.stored_reconstruction import collected, stored_config
@@ -120,13 +119,9 @@ class Resumption:
         """Raise DifferentRunError where the projector accepts another timing than when the run was begun."""
         _must_agree("the projector's timing", self.run.facts["accepted_timing"], asdict(accepted))
 
-    def collectors(
-        self, on_block: Callable[[Readings], None] | None = None
-    ) -> tuple[EvidenceCollector, SelfCheckCollector | None]:
-        """The evidence of the blocks so far, and their self-check if there is one; on_block: called with each block."""
-        check = self_check_collector(self.config, self.run.facts, self.run.dark)
-        blocks = _seen_by(None if check is None else check.add, self.run.intact_blocks())
-        return collected(self.run, _seen_by(on_block, blocks)), check
+    def collector(self, on_block: Callable[[Readings], None] | None = None) -> EvidenceCollector:
+        """The evidence of the blocks so far; on_block: called with each of them."""
+        return collected(self.run, _seen_by(on_block, self.run.intact_blocks()))
 
 
 def _seen_by(on_block: Callable[[Readings], None] | None, blocks: Iterator[Readings]) -> Iterator[Readings]:

@@ -34,10 +34,10 @@ from acquisition.run_in_progress import RunInProgress, now
 from acquisition.run_layout import RunState
 from acquisition.run_rules import patience_s, play_rules
 from acquisition.run_store import RunStore
-from acquisition.self_check import SelfCheckCollector, on_record, self_check_collector
+from acquisition.self_check import check_run
 from acquisition.sensing_plan import SensingPlan, plan_sensing
 from acquisition.store_writer import StoreWriter
-from calibration import self_check_text
+from acquisition.stored_run import StoredRun
 from devices.errors import DetectorTimeoutError
 from models.metrics import psnr
 from models.pictures import PictureRenderer
@@ -70,7 +70,6 @@ class _Played:
     evidence: Evidence
     live_record: NDArray[np.float64]
     warnings: tuple[str, ...]
-    self_check: SelfCheckCollector | None
 
 
 def acquire(config: AcquisitionConfig, *, overwrite: bool = False, observer: Observer | None = None) -> RunResult:
@@ -137,9 +136,8 @@ def acquire(config: AcquisitionConfig, *, overwrite: bool = False, observer: Obs
             dark_level = detector_dark_level(dark, dark_under_light)
             run.journal.add(EventKind.DARK_LEVEL, f"dark level {dark_level:.5g} detector units", level=dark_level)
             collector = EvidenceCollector(config.sensing.side**2, dark_level)
-            self_check = self_check_collector(config, facts, dark)
             with run.marked():
-                played = _play(config, plan, devices, collector, self_check, run)
+                played = _play(config, plan, devices, collector, run)
         return _conclude(config, plan, played, sample, run)
 
 
@@ -163,8 +161,8 @@ def resume(path: Path, asked: AcquisitionConfig | None = None, *, observer: Obse
             observer.on_schedule(plan.schedule)
         if not left:
             _begin_again(run, resumption)
-            collector, self_check = resumption.collectors(observer.on_block)
-            played = _Played(collector.snapshot(), resumption.run.live_record, (), self_check)
+            evidence = resumption.collector(observer.on_block).snapshot()
+            played = _Played(evidence, resumption.run.live_record, ())
             return _conclude(config, plan, played, sample, run)
         with connected_devices(config, sample) as devices:
             check_bench(config, plan.schedule, devices)
@@ -179,12 +177,12 @@ def resume(path: Path, asked: AcquisitionConfig | None = None, *, observer: Obse
             )
             observer.confirm_light(config.simulated, left)
             _begin_again(run, resumption)
-            collector, self_check = resumption.collectors(observer.on_block)
+            collector = resumption.collector(observer.on_block)
             continuation = Continuation(
                 first, lambda: devices.restore_bench(resumption.bench_state), resumption.check_timing
             )
             with run.marked():
-                played = _play(config, plan, devices, collector, self_check, run, continuation)
+                played = _play(config, plan, devices, collector, run, continuation)
         return _conclude(config, plan, played, sample, run)
 
 
@@ -211,7 +209,6 @@ def _play(
     plan: SensingPlan,
     devices: ConnectedDevices,
     collector: EvidenceCollector,
-    self_check: SelfCheckCollector | None,
     run: RunInProgress,
     continuation: Continuation | None = None,
 ) -> _Played:
@@ -233,7 +230,7 @@ def _play(
         run.controller.play(
             plan.schedule,
             lambda block, readings: prove_alignment(block, readings, plan.noise, collector.dark_level),
-            (writer.put, collector.add, *([] if self_check is None else [self_check.add]), show),
+            (writer.put, collector.add, show),
             continuation,
         )
     evidence = collector.snapshot()
@@ -241,7 +238,7 @@ def _play(
     warnings = list(_warnings(evidence, linear_up_to, live.failure, devices.light_source.is_on()))
     for warning in warnings:
         journal.add(EventKind.WARNING, warning)
-    return _Played(evidence, live.record, tuple(warnings), self_check)
+    return _Played(evidence, live.record, tuple(warnings))
 
 
 def _conclude(
@@ -261,8 +258,10 @@ def _conclude(
     store.write_live_record(played.live_record)
     if sample is not None:
         store.write_image("sample", sample)
-    check, warned = _check_readings(played.self_check, run)
-    warnings = [*played.warnings, *warned]
+    check, disagreements = check_run(StoredRun(store.path))
+    for disagreement in disagreements:
+        run.journal.add(EventKind.WARNING, disagreement)
+    warnings = [*played.warnings, *disagreements]
     try:
         draw_result(config.output.picture_path, reconstruction, evidence, config, sample)
     except Exception as error:  # a picture that cannot be drawn does not make a measured run a failed one
@@ -318,19 +317,6 @@ def _warnings(
         )
     if live_failure is not None:
         yield f"the live view ended early: {live_failure!r}"
-
-
-def _check_readings(
-    collector: SelfCheckCollector | None, run: RunInProgress
-) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
-    """Whether the readings fit to the noise model, for the record, and what there is to warn of."""
-    if collector is None:
-        return None, ()
-    check = collector.checked()
-    warnings = self_check_text.warnings(check, collector.knowledge)
-    for warning in warnings:
-        run.journal.add(EventKind.WARNING, warning)
-    return on_record(check), warnings
 
 
 def _residual_risk_bound(config: AcquisitionConfig, plan: SensingPlan, failed: Counter[str]) -> float:

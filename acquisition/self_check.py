@@ -1,4 +1,7 @@
-"""Every run checks its own readings: adds them up block by block, and says at the end whether they fit to its noise."""
+"""Every run checks its own readings: at its end, from the store, block by block, whether they fit to its noise model.
+
+It takes some milliseconds a block, which would come between blocks under light; nothing needs it before the end.
+"""
 
 from __future__ import annotations
 
@@ -220,16 +223,29 @@ def noise_knowledge(
 
 
 def stored_self_check(run: StoredRun) -> SelfCheck | None:
-    """The check of a stored run, made again from its raw readings; None where its bench drew no noise.
+    """What the raw readings of a stored run say of its noise model; None where its bench drew no noise.
 
     Raises CorruptBlockError, AcquisitionFileError.
     """
-    collector = self_check_collector(stored_config(run), run.facts, run.dark)
+    collector = _collected(run)
+    return None if collector is None else collector.checked()
+
+
+def check_run(run: StoredRun) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+    """The same as JSON-able facts, and what there is to warn of. Raises what ``stored_self_check`` raises."""
+    collector = _collected(run)
     if collector is None:
-        return None
-    for readings in run.blocks():
-        collector.add(readings)
-    return collector.checked()
+        return None, ()
+    check = collector.checked()
+    return on_record(check), self_check_text.warnings(check, collector.knowledge)
+
+
+def _collected(run: StoredRun) -> SelfCheckCollector | None:
+    collector = self_check_collector(stored_config(run), run.facts, run.dark)
+    if collector is not None:
+        for readings in run.blocks():
+            collector.add(readings)
+    return collector
 
 
 def on_record(check: SelfCheck) -> dict[str, Any]:
