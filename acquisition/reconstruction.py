@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from acquisition.config import AcquisitionConfig
 from acquisition.evidence import FEWEST_FOR_A_SLOPE, Evidence
 from models.estimators import (
+    Estimate,
     difference,
     light_ratio,
     pair_ratio,
@@ -23,15 +24,6 @@ from models.total_variation import denoise
 from models.wiener import forecast_mse, noise_std, wiener_image
 
 LARGEST_PAIR_RATIO_BIAS = 0.01
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Coefficients float64 [N] (NaN where untaken), their variances (inf there), and the total T they refer to."""
-
-    coefficients: NDArray[np.float64]
-    variance: NDArray[np.float64]
-    total: float
 
 
 @dataclass(frozen=True)

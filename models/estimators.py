@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from models.noise import NoiseModel
 from models.statistics import CoefficientStatistics
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Coefficients float64 [N] (NaN where untaken), their variances (inf there), and the total T they refer to."""
+
+    coefficients: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    total: float
 
 
 def total_from_pairs(statistics: CoefficientStatistics, dark: float = 0.0) -> float:

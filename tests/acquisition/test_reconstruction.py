@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.linalg import hadamard
 
 from acquisition.evidence import Evidence
-from acquisition.reconstruction import Estimate, estimate_coefficients, reconstruct
+from acquisition.reconstruction import estimate_coefficients, reconstruct
+from models.estimators import Estimate
 from models.noise import NoiseModel, draw_statistics
 from tests.acquisition.rehearsal import small_config
 

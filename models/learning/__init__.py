@@ -1,0 +1,1 @@
+"""Learned sensing and reconstruction: images, masks that learn, networks, training, evaluation."""
