@@ -49,6 +49,23 @@ def random_binary(n: int, alpha: float, seed: int) -> NDArray[np.float64]:
     return _binary(n, np.concatenate([[0], others]))
 
 
+def top_alpha(mask: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
+    """P_i = 1 for the round(αN) likeliest patterns of a mask [N], coefficient 0 among them, float64 [N].
+
+    Of equally likely ones those of lower 2-D sequency are taken. It makes a mask of probabilities binary, for methods
+    that know all repeats or none. Raises MaskError, SideError.
+    """
+    n = round(mask.size**0.5)
+    chosen = _check_budget(n, alpha)
+    if mask.shape != (n * n,) or not ((mask >= 0) & (mask <= 1)).all():
+        raise MaskError(
+            f"found values in shape {list(mask.shape)}, not all of them in [0, 1]; expected probabilities [N], N = n²"
+        )
+    order = order_by_total_sequency(n)
+    likeliest = order[np.argsort(-mask[order], kind="stable")]
+    return _binary(n, np.concatenate([[0], likeliest[likeliest != 0][: chosen - 1]]))
+
+
 def water_filling(
     prior_variance: NDArray[np.float64], alpha: float, repeats: int, pair_variance: float
 ) -> NDArray[np.float64]:

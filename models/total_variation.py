@@ -1,4 +1,4 @@
-"""Total-variation denoising in physical units (scikit-image's Chambolle solver)."""
+"""Total-variation denoising in physical units."""
 
 from __future__ import annotations
 
@@ -11,25 +11,22 @@ TYPICAL_WEIGHT = 0.6
 
 
 def denoise(
-    image: NDArray[np.float64], noise_std: float, weight_factor: float = TYPICAL_WEIGHT, *, iterations: int = 40
+    image: NDArray[np.float64], noise_std: float, weight_factor: float = TYPICAL_WEIGHT, *, iterations: int = 20
 ) -> NDArray[np.float64]:
     """Minimize Σ(x - image)²/2 + w·TV(x) with w = weight_factor·noise_std, in the image's own units, float64 [n, n].
 
     noise_std: standard deviation per pixel of the image's noise; 0 returns the image. Negative values are left to the
-    caller. Iterations end after ``iterations``, or sooner where the image hardly changes; 40 come within 0.1 dB of the
-    minimum.
+    caller. At the typical weight 20 iterations come within 0.05 dB of the minimum, on open crops within 0.005 dB;
+    large weights on even images want more.
     """
-    from skimage.restoration import denoise_tv_chambolle
+    import torch
+
+    from models.tv_proximal import TotalVariationProximal, float_type_for
 
     if not weight_factor * noise_std > 0:
         return np.asarray(image, dtype=np.float64).copy()
-    # The solver's stopping rule knows no units: it gets the image in units of the noise.
     scaled = np.asarray(image, dtype=np.float64) / noise_std
-    # Twice as fast in float32, where its rounding is far below the noise.
-    if np.abs(scaled).max(initial=0.0) < _LARGEST_IN_FLOAT32:
-        scaled = scaled.astype(np.float32)
-    result = denoise_tv_chambolle(scaled, weight=weight_factor, eps=1e-4, max_num_iter=iterations)
-    return np.asarray(result, dtype=np.float64) * noise_std
-
-
-_LARGEST_IN_FLOAT32 = 1e4
+    noisy = torch.from_numpy(scaled).to(float_type_for(scaled))
+    proximal = TotalVariationProximal(noisy, nonnegative=False)
+    denoised = proximal(noisy, weight_factor, iterations, out=torch.empty_like(noisy))
+    return np.asarray(denoised.numpy(), dtype=np.float64) * noise_std

@@ -20,6 +20,7 @@ from models.masks import (
     half_half,
     low_sequency,
     random_binary,
+    top_alpha,
     uniform,
     validate_mask,
     water_filling,
@@ -252,6 +253,58 @@ def test_without_noise_the_bernoulli_optimum_still_weighs_what_is_missed() -> No
     lam = prior[1:]
     even = np.full(63, mask.mean())
     assert (lam * (1 - mask) ** repeats).sum() < 0.9 * (lam * (1 - even) ** repeats).sum()
+
+
+@given(
+    n=st.sampled_from([2, 4, 8]),
+    alpha=ALPHAS,
+    levels=st.integers(1, 5),
+    seed=st.integers(0, 1000),
+)
+@settings(deadline=None)
+def test_the_top_of_a_mask_leaves_no_likelier_one_out_and_of_equals_no_lower_sequency(
+    n: int, alpha: float, levels: int, seed: int
+) -> None:
+    mask = np.random.default_rng(seed).integers(0, levels, n * n) / 4
+    top = top_alpha(mask, alpha)
+    assert set(top.tolist()) <= {0.0, 1.0}
+    assert top.sum() == max(1, round(alpha * n * n))
+    assert top[0] == 1.0
+    sequency = total_sequency(n)
+    merit = list(zip(mask.tolist(), (-sequency).tolist(), strict=True))
+    taken = [merit[i] for i in np.flatnonzero(top) if i]
+    left = [merit[i] for i in np.flatnonzero(top == 0)]
+    assert not taken or not left or min(taken) >= max(left)
+
+
+def test_the_top_of_a_binary_mask_is_itself() -> None:
+    mask = half_half(16, 0.3, seed=2)
+    np.testing.assert_array_equal(top_alpha(mask, 0.3), mask)
+
+
+def test_the_top_of_an_even_mask_is_low_sequency() -> None:
+    np.testing.assert_array_equal(top_alpha(uniform(16, 0.2), 0.2), low_sequency(16, 0.2))
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.full(15, 0.5),
+        np.full((4, 4), 0.5),
+        np.where(np.arange(16) == 3, np.nan, 0.5),
+        np.where(np.arange(16) == 3, 1.5, 0.5),
+        np.where(np.arange(16) == 3, -0.5, 0.5),
+    ],
+)
+def test_only_probabilities_have_a_top(mask: Mask) -> None:
+    with pytest.raises(MaskError, match="expected probabilities"):
+        top_alpha(mask, 0.25)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.1, float("nan")])
+def test_the_top_has_a_budget(alpha: float) -> None:
+    with pytest.raises(MaskError, match="α"):
+        top_alpha(np.full(16, 0.5), alpha)
 
 
 def test_a_good_mask_passes() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from skimage.restoration import denoise_tv_chambolle
 
+from models.metrics import psnr
 from models.total_variation import denoise
 
 SIGMA = 5.0
@@ -55,6 +57,13 @@ def test_no_other_image_costs_less(weight_factor: float) -> None:
 def test_default_iterations_come_close_to_the_minimum() -> None:
     short, long = denoise(noisy(), SIGMA), denoise(noisy(), SIGMA, iterations=2000)
     assert cost(short, noisy(), 0.6 * SIGMA) < 1.01 * cost(long, noisy(), 0.6 * SIGMA)
+
+
+@pytest.mark.parametrize("weight_factor", [0.3, 0.6])
+def test_default_iterations_are_within_a_tenth_of_a_decibel_of_scikit_images_minimum(weight_factor: float) -> None:
+    minimum = denoise_tv_chambolle(noisy(), weight=weight_factor * SIGMA, eps=0.0, max_num_iter=3000)
+    ours = denoise(noisy(), SIGMA, weight_factor)
+    assert abs(psnr(blocks(), ours, 100.0) - psnr(blocks(), minimum, 100.0)) < 0.1
 
 
 @pytest.mark.parametrize("unit", [1e-9, 0.25, 1e6])
