@@ -19,6 +19,7 @@ from acquisition.controller import Controller
 from acquisition.dmd_region import dmd_region
 from acquisition.events import Journal
 from acquisition.integrity import FALSE_ALARMS_PER_BLOCK
+from acquisition.plan import expected_peak
 from acquisition.preflight import check_dose, check_light, check_output
 from acquisition.run_rules import play_rules
 from acquisition.sensing_plan import SensingPlan, plan_sensing
@@ -65,11 +66,26 @@ def check_acquisition(config: AcquisitionConfig, *, overwrite: bool = False) -> 
         "dose", lambda: check_dose(config, plan), "within the limit" if config.sample.dose_limit_mj else "no limit"
     )
     yield _tried("guards", lambda: check_light(plan), _guards(plan))
+    yield from _models(config, sample, plan)
     try:
         with connected_devices(config, sample) as devices:
             yield from _devices(config, sample, plan, devices)
     except (OSError, RuntimeError, ValueError) as error:
         yield Finding("devices", _said(error), Verdict.REFUSED)
+
+
+def _models(config: AcquisitionConfig, sample: NDArray[np.float64] | None, plan: SensingPlan) -> Iterator[Finding]:
+    """Trained models, where the file asks for them, against what they were trained over."""
+    named = {each.name for each in (plan.models.sensing, plan.models.network) if each is not None}
+    if not named:
+        return
+    peak = expected_peak(config, sample)
+    warnings = list(plan.models.warnings(config, peak))
+    for warning in warnings:
+        yield Finding("trained model", warning, Verdict.WARNING)
+    if not warnings:
+        light = "" if peak is not None else ", as far as is known without sample.expected_peak"
+        yield Finding("trained model", f"{', '.join(sorted(named))}, used as it was trained{light}")
 
 
 def _devices(

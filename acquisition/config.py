@@ -15,6 +15,7 @@ from acquisition.timing_contract import timing_problems
 from calibration.calibration_file import CalibrationFileError
 from calibration.noise_file import read_noise_calibration
 from devices.dmd_types import DMD_TYPES, DmdType
+from models.learning.shipped_models import lasting_name
 
 SMALLEST_GENERATED_SIDE = 8
 # Detector units². Rounding to whole units then adds its 1/12 to within a hundredth of this.
@@ -88,14 +89,34 @@ class RandomMask(Section):
 
 
 class LearnedMask(Section):
-    """Probabilities P* from a file."""
+    """Probabilities P*, of a trained model or from a file: exactly one of the two."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["file"]}, {"required": ["model"]}]})
 
     kind: Literal["learned"] = quantity("Kind of mask", "text")
-    file: Path = quantity(
+    model: str | None = quantity(
+        "Trained model whose P* is played, as learned for this n and α: the name of a shipped one, or the path of its "
+        ".json (relative paths: from the working folder)",
+        "text",
+        None,
+        min_length=1,
+    )
+    file: Path | None = quantity(
         "NumPy file (.npy) of n² probabilities in natural (Sylvester) order, mean α (relative paths: from the working "
         "folder)",
         "path",
+        None,
     )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.model is None and self.file is None:
+            allowed = "a NumPy file (.npy) of n² probabilities in natural order, or sensing.mask.model in its place"
+            raise InconsistentFileError([Problem("sensing.mask.file", "nothing", allowed)])
+        if self.model is not None and self.file is not None:
+            found = Problem("sensing.mask.model", f"'{self.model}' beside the file {self.file}", "one of them")
+            raise InconsistentFileError([found])
+        return self
 
 
 class WaterFillingMask(Section):
@@ -305,9 +326,30 @@ class Reconstruction(Section):
         "text",
         "pair-ratio",
     )
-    prior: Prior = quantity("Prior of the Wiener reconstruction", "1", PowerLawPrior(kind="power-law"))
+    method: Literal["wiener-tv", "weighted-tv", "network"] = quantity(
+        "wiener-tv: Wiener, then total variation; weighted-tv: least squares weighted by M, and total variation, not "
+        "negative; network: a trained model's, with an uncertainty for every pixel",
+        "text",
+        "wiener-tv",
+    )
+    model: str | None = quantity(
+        "Trained model of the method network: the name of a shipped one, or the path of its .json (relative paths: "
+        "from the working folder); none: the mask's, or else the shipped one for this n",
+        "text",
+        None,
+        min_length=1,
+    )
+    prior: Prior | None = quantity(
+        "Prior of the Wiener image and of the plan; none: that of the mask's trained model, or else the network's, or "
+        "else a power law",
+        "1",
+        None,
+    )
     tv_weight: float = quantity(
-        "Strength of total-variation denoising, in standard deviations of the noise; 0: none", "1", 0.6, ge=0
+        "Strength of total-variation denoising after Wiener, in standard deviations of the noise; 0: none",
+        "1",
+        0.6,
+        ge=0,
     )
     refresh_s: float = quantity("Shortest time between two live images", "s", 0.1, ge=0)
 
@@ -382,6 +424,7 @@ class AcquisitionConfig(Section):
             *_sample_problems(self),
             *_bench_problems(self),
             *_view_problems(self),
+            *_model_problems(self),
             *_output_problems(self),
         ]
         if problems:
@@ -401,6 +444,9 @@ def on_record(config: AcquisitionConfig) -> dict[str, Any]:
     """
     facts = {name: _absolute(value) for name, value in config.model_dump().items()}
     facts["noise"]["calibration"] = None
+    for section in (facts["sensing"]["mask"], facts["reconstruction"]):
+        if section.get("model") is not None:
+            section["model"] = lasting_name(section["model"])
     region = bucket_region(config)
     facts["devices"]["detector"]["region"] = None if region is None else region.model_dump()
     facts["devices"]["detector"]["registration"] = None
@@ -491,6 +537,14 @@ def _view_problems(config: AcquisitionConfig) -> list[Problem]:
         "bench alone; or a smaller sensor, or bench.shot_noise: false)"
     )
     return [Problem(f"{name}.variance", found, allowed)]
+
+
+def _model_problems(config: AcquisitionConfig) -> list[Problem]:
+    asked = config.reconstruction
+    if asked.model is None or asked.method == "network":
+        return []
+    found = f"'{asked.model}' beside the method {asked.method}, which takes none"
+    return [Problem("reconstruction.model", found, "method: network, or no model")]
 
 
 def _output_problems(config: AcquisitionConfig) -> list[Problem]:

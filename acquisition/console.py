@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from acquisition.check import Finding, Verdict
@@ -17,8 +18,10 @@ from acquisition.integrity import FALSE_ALARMS_PER_BLOCK
 from acquisition.observer import Observer
 from acquisition.plan import PlanSummary
 from acquisition.progress import watched
+from acquisition.reconstruction import psnr_of
 from acquisition.run import RunResult, acquire, resume
 from acquisition.run_layout import RECIPES
+from acquisition.stored_models import recorded_model
 from acquisition.stored_reconstruction import StoredReconstruction, stored_config
 from acquisition.stored_run import StoredRun
 
@@ -55,6 +58,7 @@ def print_plan(config: AcquisitionConfig, summary: PlanSummary) -> None:
         ("disk", f"{summary.disk_bytes / 1e6:.1f} MB at most"),
         ("dose", dose),
         ("forecast PSNR", forecast),
+        ("reconstruction", config.reconstruction.method),
         ("alignment", _alignment(summary.false_alarms, summary.guard_codes)),
         ("unseen", _unseen(config, summary)),
         ("noise", _noise(config)),
@@ -63,6 +67,8 @@ def print_plan(config: AcquisitionConfig, summary: PlanSummary) -> None:
         ("devices", "simulated" if config.simulated else "real"),
     ):
         table.add_row(what, figure)
+    for warning in summary.beyond_training:
+        table.add_row("warning", warning)
     Console().print(table)
 
 
@@ -125,6 +131,9 @@ def _watched(config: AcquisitionConfig, ask: bool, play: Callable[[Observer], Ru
     table = Figures("Run")
     if result.psnr is not None:
         table.add_row("PSNR", f"{result.psnr:.2f} dB against the sample")
+    predicted = result.reconstruction.predicted_psnr(float(result.reconstruction.image.max()) or 1.0)
+    if predicted is not None:
+        table.add_row("predicted PSNR", f"{predicted:.1f} dB, by the network")
     if refreshes:
         table.add_row(
             "live images",
@@ -174,6 +183,9 @@ def print_reconstruction(made: StoredReconstruction) -> None:
         "forecast error",
         f"{made.reconstruction.forecast_mse**0.5:.4g} detector units per pixel (root mean square, linear image)",
     )
+    predicted = made.reconstruction.predicted_psnr(float(made.reconstruction.image.max()) or 1.0)
+    if predicted is not None:
+        table.add_row("predicted PSNR", f"{predicted:.1f} dB, by the network, the data range being the image's maximum")
     table.add_row("image", str(made.run.path / "images" / "reconstructed"))
     table.add_row("picture", str(made.picture))
     Console().print(table)
@@ -206,6 +218,9 @@ def print_info(run: StoredRun) -> None:
     with suppress(KeyError):
         bound = facts["residual_risk_bound"]
         table.add_row("residual risk", f"below {bound:.1g} blocks with shifted readings that nothing shows")
+    if recipe == "hadamard":
+        for what, figure in _learned(run):
+            table.add_row(what, figure)
     live = run.live_record
     if len(live):
         table.add_row("live images", f"{len(live)}, newest state {live[:, 2].mean() * 1e3:.0f} ms old on average")
@@ -227,3 +242,17 @@ def print_info(run: StoredRun) -> None:
     for warning in facts.get("warnings", []):
         table.add_row("warning", warning)
     Console().print(table)
+
+
+def _learned(run: StoredRun) -> Iterator[tuple[str, str]]:
+    """The trained models of a run, how its image was made, and what the network says of it."""
+    yield "reconstruction", run.facts["config"]["reconstruction"].get("method", "wiener-tv")
+    for use, what in (("sensing", "model of the mask"), ("network", "model of the image")):
+        if recorded := recorded_model(run, use):
+            yield what, f"{recorded['model']}, SHA-256 {recorded['sha256'][:12]}…"
+    predicted_mse = run.facts.get("predicted_mse")
+    if predicted_mse is None or not run.has_image("uncertainty"):
+        return
+    peak, median = float(run.image("image").max()), float(np.median(run.image("uncertainty")))
+    yield "predicted PSNR", f"{psnr_of(predicted_mse, peak):.1f} dB, the data range being the image's maximum"
+    yield "uncertainty", f"± {median:.4g} detector units at the median pixel (90 % interval), all in images/uncertainty"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -15,11 +16,17 @@ from acquisition.config import AcquisitionConfig
 from acquisition.evidence import Evidence, EvidenceCollector
 from acquisition.readings import Readings
 from acquisition.reconstruction import Reconstruction, reconstruct
+from models.learning.model_file import TrainedModel
 from models.priors import Prior
 
+_MOST_THREADS = 4
 
-def warm_up(config: AcquisitionConfig, image_prior: Prior | None) -> None:
-    """Reconstruct made-up evidence once, so that the first image under light does not wait for libraries to load."""
+
+def warm_up(config: AcquisitionConfig, image_prior: Prior | None, model: TrainedModel | None = None) -> None:
+    """Reconstruct made-up evidence once, so that the first image under light does not wait.
+
+    What takes time then is the loading of libraries, and of a network's weights.
+    """
     n_coefficients = config.sensing.side**2
     rng = np.random.default_rng(0)
     index = np.arange(1, n_coefficients, dtype=np.int64)
@@ -27,7 +34,12 @@ def warm_up(config: AcquisitionConfig, image_prior: Prior | None) -> None:
     dark = np.zeros((1, GUARD_PICTURES))
     collector = EvidenceCollector(n_coefficients, dark_level=0.0)
     collector.add(Readings(0, 1, 0.0, index, plus, minus, index.astype(np.float64), dark))
-    reconstruct(collector.snapshot(), config, image_prior)
+    reconstruct(collector.snapshot(), config, image_prior, model)
+
+
+def live_threads() -> int:
+    """How many threads may compute the live image: one core less than there are is left to it, four at most."""
+    return max(1, min(_MOST_THREADS, (os.cpu_count() or 1) - 1))
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,7 @@ class LivePipeline:
         collector: EvidenceCollector,
         config: AcquisitionConfig,
         image_prior: Prior | None = None,
+        model: TrainedModel | None = None,
         *,
         on_image: Callable[[LiveImage], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -63,6 +76,7 @@ class LivePipeline:
         self._collector = collector
         self._config = config
         self._image_prior = image_prior
+        self._model = model
         self._on_image = on_image
         self._clock = clock
         self._started = clock()
@@ -77,7 +91,7 @@ class LivePipeline:
 
     @property
     def record(self) -> NDArray[np.float64]:
-        """Time in s, pairs, age in s and forecast error of every live image so far, float64 [refreshes, 4]."""
+        """Time in s, pairs, age in s and expected squared error of every live image so far, float64 [refreshes, 4]."""
         return np.array(self._record, dtype=np.float64).reshape(-1, 4)
 
     def notify(self) -> None:
@@ -93,6 +107,7 @@ class LivePipeline:
 
     def _run(self) -> None:
         try:
+            _leave_a_core_to_the_light_path()
             while True:
                 self._news.wait()
                 if self._closing.is_set():
@@ -105,9 +120,18 @@ class LivePipeline:
             self.failure = error
 
     def _show(self, evidence: Evidence, newest_at: float) -> None:
-        reconstruction = reconstruct(evidence, self._config, self._image_prior)
+        if self.newest is not None and evidence.n_pairs == self.newest.n_pairs:
+            return  # its block came before the last image, the news of it after
+        reconstruction = reconstruct(evidence, self._config, self._image_prior, self._model)
         now = self._clock()
         self.newest = LiveImage(reconstruction, now - self._started, evidence.n_pairs, now - newest_at)
-        self._record.append((self.newest.time_s, evidence.n_pairs, self.newest.age_s, reconstruction.forecast_mse))
+        self._record.append((self.newest.time_s, evidence.n_pairs, self.newest.age_s, reconstruction.expected_mse))
         if self._on_image is not None:
             self._on_image(self.newest)
+
+
+def _leave_a_core_to_the_light_path() -> None:
+    """Tell torch, which counts its threads for each thread that calls it."""
+    import torch
+
+    torch.set_num_threads(live_threads())

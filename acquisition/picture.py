@@ -1,4 +1,7 @@
-"""The picture of a result: the sample (where it is known), the reconstruction, and where the measurements went."""
+"""The picture of a result: the sample (where it is known), the reconstruction, and where the measurements went.
+
+A network's image has its uncertainty beside it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def draw_result(
     config: AcquisitionConfig,
     sample: NDArray[np.float64] | None,
 ) -> None:
-    """Write a PNG: sample, reconstruction and pairs per coefficient side by side.
+    """Write a PNG: sample, reconstruction, its uncertainty and pairs per coefficient side by side, as far as known.
 
     sample: light of every pixel float64 [n, n], or None on a real stage. Images share one grey scale, in detector units
     per exposure; coefficients are shown in 2-D sequency order.
@@ -33,7 +36,8 @@ def draw_result(
 
     n = config.sensing.side
     peak = float(reconstruction.image.max() if sample is None else sample.max()) or 1.0
-    panels = 2 if sample is None else 3
+    uncertainty = reconstruction.uncertainty
+    panels = 2 + (sample is not None) + (uncertainty is not None)
     figure = Figure(figsize=(5.2 * panels, 4.9), layout="constrained")
     FigureCanvasAgg(figure)
     axes: list[Any] = list(figure.subplots(1, panels))
@@ -43,19 +47,24 @@ def draw_result(
         axis.set_title("Sample on the simulated stage")
         _label_pixels(axis)
     shown = axes[0].imshow(reconstruction.image, cmap="gray", vmin=0, vmax=peak, interpolation="nearest")
-    quality = f"linear forecast {reconstruction.forecast_psnr(peak):.1f} dB"
+    quality = reconstruction.said_of_quality(peak)
     if sample is not None:
         quality = f"{psnr(sample, reconstruction.image, peak):.1f} dB, {quality}"
     axes[0].set_title(f"Reconstruction, PSNR {quality}")
     _label_pixels(axes[0])
     figure.colorbar(shown, ax=axes[0], shrink=0.8, label="light per pixel and exposure (detector units)")
+    if uncertainty is not None:
+        spread = axes[1].imshow(uncertainty, cmap="magma", vmin=0, interpolation="nearest")
+        axes[1].set_title("Uncertainty: 90 % of pixels lie within ±")
+        _label_pixels(axes[1])
+        figure.colorbar(spread, ax=axes[1], shrink=0.8, label="light per pixel and exposure (detector units)")
     order = sequency_order(n)
     pairs = evidence.statistics.count.reshape(n, n)[np.ix_(order, order)]
-    spent = axes[1].imshow(pairs, cmap="cividis", vmin=0, vmax=max(int(pairs.max()), 1), interpolation="nearest")
-    axes[1].set_title(f"{evidence.n_pairs:,} measured pairs")
-    axes[1].set_xlabel("horizontal sequency (sign changes)")
-    axes[1].set_ylabel("vertical sequency (sign changes)")
-    figure.colorbar(spent, ax=axes[1], shrink=0.8, label="pairs M per coefficient", ticks=MaxNLocator(integer=True))
+    spent = axes[-1].imshow(pairs, cmap="cividis", vmin=0, vmax=max(int(pairs.max()), 1), interpolation="nearest")
+    axes[-1].set_title(f"{evidence.n_pairs:,} measured pairs")
+    axes[-1].set_xlabel("horizontal sequency (sign changes)")
+    axes[-1].set_ylabel("vertical sequency (sign changes)")
+    figure.colorbar(spent, ax=axes[-1], shrink=0.8, label="pairs M per coefficient", ticks=MaxNLocator(integer=True))
     stage = "simulated devices" if config.simulated else config.sample.name
     figure.suptitle(
         f"Hadascope, {stage}: {n}×{n}, α = {config.sensing.alpha:g}, S = {config.sensing.repeats}, "

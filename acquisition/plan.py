@@ -60,6 +60,7 @@ class PlanSummary:
     detector_full_scale: float | None
     unseen_faults: float
     readout: Readout
+    beyond_training: tuple[str, ...]
 
 
 def summarize(config: AcquisitionConfig, plan: SensingPlan, sample: NDArray[np.float64] | None) -> PlanSummary:
@@ -86,7 +87,13 @@ def summarize(config: AcquisitionConfig, plan: SensingPlan, sample: NDArray[np.f
         detector_full_scale=_full_scale(config),
         unseen_faults=max(unseen_share(block) for block in schedule.blocks),
         readout=find_readout(config.devices.detector),
+        beyond_training=tuple(plan.models.warnings(config, expected_peak(config, sample))),
     )
+
+
+def expected_peak(config: AcquisitionConfig, sample: NDArray[np.float64] | None) -> float | None:
+    """Light of the brightest pixel that is to be expected, detector units; None where nobody can tell."""
+    return config.sample.expected_peak if sample is None else float(sample.max())
 
 
 def planned_frame_bytes(config: AcquisitionConfig) -> int:
@@ -123,7 +130,7 @@ def run_bytes(schedule: Schedule, frame_bytes: int = 0) -> int:
     data = schedule.longest_block_pairs * BYTES_PER_PAIR + schedule.most_block_guards * schedule.guard_pictures * 8
     data += schedule.longest_block_exposures * frame_bytes
     per_block = data + ARRAYS_PER_BLOCK * 3 * DISK_UNIT_BYTES  # a folder, sometimes two, and an unfilled unit each
-    per_coefficient = 8 + 4 + 3 * 8 + 16 + 4 * 8  # mask, repeats, statistics, prior, images and sample
+    per_coefficient = 8 + 4 + 3 * 8 + 16 + 5 * 8  # mask, repeats, statistics, prior, images and sample
     return len(schedule.blocks) * per_block + len(schedule.repeats) * per_coefficient + END_OF_RUN_BYTES
 
 
@@ -166,7 +173,7 @@ def _summed_pixels(config: AcquisitionConfig) -> int | None:
 def _forecast_psnr(config: AcquisitionConfig, plan: SensingPlan, sample: NDArray[np.float64] | None) -> float | None:
     if plan.expected_total is None:
         return None
-    peak = config.sample.expected_peak if sample is None else float(sample.max())
+    peak = expected_peak(config, sample)
     if peak is None:
         return None
     repeats = plan.schedule.repeats

@@ -82,6 +82,6 @@ def _on_bar(progress: Progress, config: AcquisitionConfig, doing: str, ask: bool
 
     def on_image(image: LiveImage) -> None:
         peak = float(image.reconstruction.image.max()) or 1.0
-        progress.update(bars[0], image=f"forecast {image.reconstruction.forecast_psnr(peak):.1f} dB")
+        progress.update(bars[0], image=image.reconstruction.said_of_quality(peak))
 
     return Observer(on_schedule, on_block, on_image, on_event, confirm)

@@ -1,4 +1,4 @@
-"""From the evidence of a run to its image: estimate, Wiener, total variation, error forecast."""
+"""From the evidence of a run to its image: estimate, Wiener, the method the file asks for, error forecast."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from models.estimators import (
     pair_ratio_variance,
     total_from_pairs,
 )
+from models.learning.model_file import TrainedModel
+from models.learning.uncertainty import INTERVAL_SCALES
 from models.noise import NoiseModel
 from models.priors import Prior, fit_power_law
 from models.total_variation import denoise
@@ -30,9 +32,10 @@ LARGEST_PAIR_RATIO_BIAS = 0.01
 class Reconstruction:
     """An image and what is known of it.
 
-    image: float64 [n, n] in detector units per exposure (Wiener, then total variation, not negative); wiener: the
-    linear image before that; forecast_mse: expected squared error per pixel of ``wiener`` under the prior; estimate,
-    prior: what it was made from.
+    image: float64 [n, n] in detector units per exposure, not negative; wiener: the linear image; forecast_mse: expected
+    squared error per pixel of ``wiener`` under the prior; estimate, prior: what it was made from. A network says of its
+    image, too: uncertainty, float64 [n, n], detector units: half the width of the interval that holds the light of a
+    pixel with 90 % confidence; predicted_mse: its expected squared error per pixel.
     """
 
     image: NDArray[np.float64]
@@ -40,16 +43,44 @@ class Reconstruction:
     forecast_mse: float
     estimate: Estimate
     prior: Prior
+    uncertainty: NDArray[np.float64] | None = None
+    predicted_mse: float | None = None
+
+    @property
+    def expected_mse(self) -> float:
+        """Expected squared error per pixel: as the network predicts it for its image, or the linear forecast."""
+        return self.forecast_mse if self.predicted_mse is None else self.predicted_mse
 
     def forecast_psnr(self, data_range: float) -> float:
         """10·log10(data_range²/forecast_mse) in dB."""
-        return float(10 * np.log10(data_range**2 / self.forecast_mse)) if self.forecast_mse > 0 else float("inf")
+        return psnr_of(self.forecast_mse, data_range)
+
+    def predicted_psnr(self, data_range: float) -> float | None:
+        """10·log10(data_range²/predicted_mse) in dB; None without a network."""
+        return None if self.predicted_mse is None else psnr_of(self.predicted_mse, data_range)
+
+    def said_of_quality(self, data_range: float) -> str:
+        """The network's prediction, or else the linear forecast, in words."""
+        what = "linear forecast" if self.predicted_mse is None else "predicted"
+        return f"{what} {psnr_of(self.expected_mse, data_range):.1f} dB"
 
 
-def reconstruct(evidence: Evidence, config: AcquisitionConfig, image_prior: Prior | None = None) -> Reconstruction:
+def psnr_of(mse: float, data_range: float) -> float:
+    """10·log10(data_range²/mse) in dB; inf without error."""
+    return float(10 * np.log10(data_range**2 / mse)) if mse > 0 else float("inf")
+
+
+def reconstruct(
+    evidence: Evidence,
+    config: AcquisitionConfig,
+    image_prior: Prior | None = None,
+    model: TrainedModel | None = None,
+) -> Reconstruction:
     """Reconstruct the newest image from the evidence, as the acquisition file asks.
 
-    image_prior: prior from images at unit total light; None: a power law, fitted to the evidence.
+    image_prior: prior from images or of a trained model, at unit total light; None: a power law, fitted to the
+    evidence. model: whose network makes the image, where that is the method; it brings its own prior. Raises
+    ModelFileError where the model holds no network for it.
     """
     estimate = estimate_coefficients(evidence, config)
     if image_prior is None:
@@ -57,16 +88,33 @@ def reconstruct(evidence: Evidence, config: AcquisitionConfig, image_prior: Prio
     else:
         prior = image_prior.scaled(estimate.total)
     wiener = wiener_image(estimate.coefficients, estimate.variance, prior)
-    image = wiener
-    if config.reconstruction.tv_weight > 0:
-        image = denoise(wiener, noise_std(prior, estimate.variance), config.reconstruction.tv_weight)
+    uncertainty, predicted_mse = None, None
+    match config.reconstruction.method:
+        case "network":
+            if model is None:
+                raise MissingModelError("reconstruction.method is network, and no trained model came with it")
+            found = model.network.image(estimate)
+            image, uncertainty, predicted_mse = found.image, INTERVAL_SCALES * found.scale, found.predicted_mse
+        case "weighted-tv":
+            from models.weighted_tv import weighted_tv_image
+
+            image = weighted_tv_image(estimate)
+        case "wiener-tv":
+            strength = config.reconstruction.tv_weight
+            image = denoise(wiener, noise_std(prior, estimate.variance), strength) if strength > 0 else wiener
     return Reconstruction(
         image=np.maximum(image, 0.0),
         wiener=wiener,
         forecast_mse=forecast_mse(prior.variance, estimate.variance),
         estimate=estimate,
         prior=prior,
+        uncertainty=uncertainty,
+        predicted_mse=predicted_mse,
     )
+
+
+class MissingModelError(ValueError):
+    """A network's image was asked for without a trained model."""
 
 
 def estimate_coefficients(evidence: Evidence, config: AcquisitionConfig) -> Estimate:

@@ -21,6 +21,7 @@ from acquisition.rehearsal import rehearsal_of
 from acquisition.run_layout import RunState
 from acquisition.sensing_plan import SensingPlan, plan_sensing
 from acquisition.store_writer import WAITING_BLOCKS
+from acquisition.stored_models import DifferentRunError, must_be_unchanged
 from acquisition.stored_reconstruction import collected, stored_config
 from acquisition.stored_run import StoredRun
 from devices.projector import Timing
@@ -29,10 +30,6 @@ from devices.projector import Timing
 _MAY_CHANGE = frozenset({"free_pictures", "memory_pictures", "library", "accepted_exposure_us"})
 # Where a run lies, and how its image is computed, do not change what is measured.
 _MAY_DIFFER = frozenset({"output", "reconstruction"})
-
-
-class DifferentRunError(ValueError):
-    """What the run would go on with is not what it was begun with."""
 
 
 class NothingToResumeError(ValueError):
@@ -78,6 +75,7 @@ class Resumption:
         plan = plan_sensing(config, sample, run.facts["buffer_frames"])
         if sample is not None and sample_digest(sample) != run.facts["sample"]:
             raise DifferentRunError(f"the simulated sample is not the one {path} was begun with: restore its image")
+        must_be_unchanged(run, plan.models)
         if not np.array_equal(plan.mask, run.mask):
             raise DifferentRunError(
                 f"the mask is not the one {path} was begun with: {int((plan.mask != run.mask).sum())} of its "

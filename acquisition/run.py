@@ -113,6 +113,7 @@ def acquire(config: AcquisitionConfig, *, overwrite: bool = False, observer: Obs
                 "recipe": "hadamard",
                 "noise_calibration": calibration_on_record(config),
                 **devices_on_record(devices, controller),
+                "models": plan.models.on_record(),
                 "readout": asdict(readout),
                 "schedule": plan.schedule.digest,
                 "buffer_frames": info.buffer_frames,
@@ -215,11 +216,12 @@ def _play(
     assert run.store is not None
     assert run.controller is not None
     observer, journal = run.observer, run.journal
-    warm_up(config, plan.image_prior)
+    model = None if plan.models.network is None else plan.models.network.model
+    warm_up(config, plan.image_prior, model)
     with Ending() as ending:
         writer = StoreWriter(run.store, patience_s=patience_s(config))
         ending.callback(writer.close)
-        live = LivePipeline(collector, config, plan.image_prior, on_image=observer.on_image)
+        live = LivePipeline(collector, config, plan.image_prior, model, on_image=observer.on_image)
         ending.callback(live.close)
 
         def show(readings: Readings) -> None:
@@ -251,17 +253,22 @@ def _conclude(
     """The image, and all that can be said only at the end; the light is off and the devices are free."""
     assert run.store is not None
     store, evidence = run.store, played.evidence
-    reconstruction = reconstruct(evidence, config, plan.image_prior)
+    model = None if plan.models.network is None else plan.models.network.model
+    reconstruction = reconstruct(evidence, config, plan.image_prior, model)
     store.write_statistics(evidence.statistics)
     store.write_image("wiener", reconstruction.wiener)
     store.write_image("image", reconstruction.image)
+    if reconstruction.uncertainty is not None:
+        store.write_image("uncertainty", reconstruction.uncertainty)
     store.write_live_record(played.live_record)
     if sample is not None:
         store.write_image("sample", sample)
     check, disagreements = check_run(StoredRun(store.path))
-    for disagreement in disagreements:
-        run.journal.add(EventKind.WARNING, disagreement)
-    warnings = [*played.warnings, *disagreements]
+    beyond_training = plan.models.warnings(config, float(reconstruction.image.max()))
+    seen_now = [*disagreements, *beyond_training]
+    for warning in seen_now:
+        run.journal.add(EventKind.WARNING, warning)
+    warnings = [*played.warnings, *seen_now]
     try:
         draw_result(config.output.picture_path, reconstruction, evidence, config, sample)
     except Exception as error:  # a picture that cannot be drawn does not make a measured run a failed one
@@ -279,6 +286,7 @@ def _conclude(
         dark_level=evidence.dark_level,
         lit_dark_level=evidence.lit_dark_level,
         forecast_mse=reconstruction.forecast_mse,
+        predicted_mse=reconstruction.predicted_mse,
         self_check=check,
     )
     run.journal.add(
@@ -347,7 +355,7 @@ def _summary(config: AcquisitionConfig, plan: SensingPlan) -> str:
 
 
 def _described(plan: SensingPlan) -> dict[str, NDArray[Any]]:
-    """What M was drawn from; and the prior, where it came from images, so that they are not needed again."""
+    """What M was drawn from; and the prior, where it came from images or a model, so that they are not needed again."""
     prior = plan.image_prior
     prior_arrays = {} if prior is None else {"prior_mean": prior.mean, "prior_variance": prior.variance}
     return {"mask": plan.mask, **prior_arrays}

@@ -11,10 +11,10 @@ Layout (blocks × longest block, one chunk a block)::
     dark_after                                [exposures]            calibrations: the same, at the end
     schedule/repeats                          [N]
     schedule/mask                             [N]                    acquisitions: what M was drawn from
-    schedule/prior_mean, prior_variance       [N]                    where the prior came from images
+    schedule/prior_mean, prior_variance       [N]                    where it came from images or a model
     schedule/pairs, plus_first, rests_s       see calibration.recipe    calibrations
     statistics/count, mean, variance          [N]                    at the end of the run
-    images/…                                  OME-Zarr 0.5           at the end of the run
+    images/…                                  OME-Zarr 0.5           at the end: wiener, image, uncertainty, sample
     live                                      [refreshes, 4]         when each live image was made, and from how much
 
 Everything but ``readings`` and ``dark`` can be recomputed from them. Beside the arrays lie ``events.jsonl`` and

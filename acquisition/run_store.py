@@ -216,6 +216,13 @@ def write_image(path: Path, name: str, image: NDArray[np.float64], facts: dict[s
         raise disk_full(path, error) from error
 
 
+def remove_image(path: Path, name: str) -> None:
+    """Take an image out of a run, where it holds one of this name."""
+    group = open_run(path, "r+")
+    if f"images/{name}" in group:
+        del group[f"images/{name}"]
+
+
 def _put_in_place(unfinished: Path, path: Path) -> None:
     """Rename a run to where it belongs; the one that stands there goes when it has been replaced, and not before."""
     replaced = path.with_name(f".{path.name}.replaced")

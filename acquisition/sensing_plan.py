@@ -16,6 +16,7 @@ from acquisition.problems import AcquisitionFileError, Problem
 from acquisition.run_time import RunRates, plan_bank_sizes
 from acquisition.schedule import BankSizes, Schedule, ScheduleLimitError, ScheduleLimits, make_schedule
 from acquisition.timing_contract import most_block_exposures, reading_us
+from acquisition.trained_models import TrainedModels, trained_models
 from models.draws import bernoulli_draw, systematic_draw
 from models.masks import (
     MaskError,
@@ -38,8 +39,8 @@ _MOST_GUARD_CODES = 8
 class SensingPlan:
     """What is measured, and what that was decided from.
 
-    mask: float64 [N]; prior: to plan with; image_prior: prior from images at unit total light, None for a power law;
-    expected_total: T, None where unknown; expected_background: B.
+    mask: float64 [N]; prior: to plan with; image_prior: prior from images, or of a trained model, at unit total light,
+    None for a power law; expected_total: T, None where unknown; expected_background: B; models: that the file asks for.
     """
 
     mask: NDArray[np.float64]
@@ -49,6 +50,7 @@ class SensingPlan:
     expected_background: float
     noise: NoiseModel
     schedule: Schedule
+    models: TrainedModels
 
     @cached_property
     def expected_false_alarms(self) -> float | None:
@@ -68,8 +70,8 @@ def plan_sensing(
 
     sample: light of every pixel float64 [n, n] where the stage is simulated; it stands for sample.expected_total.
     buffer_frames: what the connected detector's buffer holds, None where that is not known: longer blocks are
-    shortened to it. Raises AcquisitionFileError where a mask or prior file cannot be used, or no pair fits into a bank
-    or a block.
+    shortened to it. Raises AcquisitionFileError where a mask, a prior file or a model cannot be used, or no pair fits
+    into a bank or a block.
     """
     expected_total = config.sample.expected_total if sample is None else float(sample.sum())
     if expected_total is None and config.sensing.mask.kind == "water-filling":
@@ -77,12 +79,13 @@ def plan_sensing(
             "sample.expected_total", "nothing", "the total light, which water-filling weighs the noise against"
         )
     noise = NoiseModel(config.noise.gain, config.noise.variance)
-    image_prior = load_image_prior(config)
+    models = trained_models(config)
+    image_prior = models.prior if config.reconstruction.prior is None else load_image_prior(config)
     # Where T is unknown only the order of the prior variances counts, and that does not depend on it.
     total = 1.0 if expected_total is None else expected_total
     prior = power_law_prior(config.sensing.side, total) if image_prior is None else image_prior.scaled(total)
     pair_variance = noise.pair_variance(total, config.expected_background)
-    mask = _mask(config, prior, pair_variance)
+    mask = _mask(config, prior, pair_variance) if models.sensing is None else models.sensing.model.mask
     draw = bernoulli_draw if config.sensing.draw == "bernoulli" else systematic_draw
     repeats = draw(mask, config.sensing.repeats, config.sensing.seed)
     if not repeats.any():
@@ -98,7 +101,9 @@ def plan_sensing(
     codes = config.blocks.guard_codes
     for guard_codes in range(1, _MOST_GUARD_CODES + 1) if codes is None else (codes,):
         schedule = _schedule(config, repeats, prior.variance, most_exposures, guard_codes)
-        plan = SensingPlan(mask, prior, image_prior, expected_total, config.expected_background, noise, schedule)
+        plan = SensingPlan(
+            mask, prior, image_prior, expected_total, config.expected_background, noise, schedule, models
+        )
         alarms = plan.expected_false_alarms
         if alarms is None or alarms <= FALSE_ALARMS_PER_BLOCK:
             break
@@ -166,6 +171,7 @@ def _mask(config: AcquisitionConfig, prior: Prior, pair_variance: float) -> NDAr
     sensing = config.sensing
     n, alpha, seed = sensing.side, sensing.alpha, sensing.seed
     if isinstance(sensing.mask, LearnedMask):
+        assert sensing.mask.file is not None
         mask = _load_array(sensing.mask.file, "sensing.mask.file").ravel()
         try:
             validate_mask(mask, n, alpha)

@@ -145,7 +145,7 @@ class StoredRun:
 
     @property
     def image_prior(self) -> Prior | None:
-        """The prior from images that the run was planned with, at unit total light; None for a power law."""
+        """The prior from images or a model that the run was planned with, at unit total light; None: a power law."""
         if "schedule/prior_mean" not in self._group:
             return None
         return Prior(self.described("prior_mean"), self.described("prior_variance"))

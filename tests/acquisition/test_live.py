@@ -9,10 +9,9 @@ import pytest
 
 from acquisition import live
 from acquisition.config import AcquisitionConfig
-from acquisition.evidence import Evidence, EvidenceCollector
+from acquisition.evidence import Evidence, EvidenceCollector, NoEvidenceError
 from acquisition.live import LiveImage, LivePipeline, warm_up
 from acquisition.reconstruction import Reconstruction, reconstruct
-from models.priors import Prior
 from tests.acquisition.rehearsal import asymmetric_sample, rehearse, small_config
 from tests.acquisition.test_evidence import block_of
 
@@ -28,7 +27,7 @@ def test_the_newest_state_is_shown_and_states_in_between_are_skipped(
     busy, go_on = threading.Event(), threading.Event()
     seen: list[int] = []
 
-    def slow(evidence: Evidence, config: AcquisitionConfig, _: Prior | None) -> Reconstruction:
+    def slow(evidence: Evidence, config: AcquisitionConfig, *_: object) -> Reconstruction:
         seen.append(evidence.n_blocks)
         busy.set()
         assert go_on.wait(30)
@@ -70,6 +69,34 @@ def test_every_image_is_on_record_with_the_age_of_its_newest_block(config: Acqui
     ((time_s, pairs, age_s, forecast),) = pipeline.record
     assert (time_s, pairs, age_s) == (0.0, 63.0, 0.0)
     assert forecast > 0
+
+
+def test_news_of_a_block_that_is_in_the_image_already_makes_no_second_one(config: AcquisitionConfig) -> None:
+    """A block is added before it is told of; an image may begin in between."""
+    collector = EvidenceCollector(64, 0.0)
+    shown: list[int] = []
+    newest = threading.Event()
+
+    def show(image: LiveImage) -> None:
+        shown.append(image.n_pairs)
+        newest.set()
+
+    pipeline = LivePipeline(collector, config, on_image=show)
+    for number, pairs in ((0, 63), (0, 63), (1, 126)):
+        if pairs > collector_pairs(collector):
+            newest.clear()
+            collector.add(block_of(number, list(range(1, 64)), 1000.0, 0.0))
+        pipeline.notify()
+        assert newest.wait(30)
+    pipeline.close()
+    assert shown == [63, 126]
+
+
+def collector_pairs(collector: EvidenceCollector) -> int:
+    try:
+        return collector.snapshot().n_pairs
+    except NoEvidenceError:
+        return 0
 
 
 def test_a_failing_view_is_kept_for_the_record_and_stops_nobody(

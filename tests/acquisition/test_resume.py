@@ -20,13 +20,14 @@ from acquisition.connect import sample_on_stage
 from acquisition.events import Event, EventKind, read_events
 from acquisition.observer import Observer
 from acquisition.readings import Readings
-from acquisition.resumption import DifferentRunError, NothingToResumeError
+from acquisition.resumption import NothingToResumeError
 from acquisition.run import acquire, resume
 from acquisition.run_layout import COMMIT_FIELDS, NotARunError, RunState
 from acquisition.run_lock import RunInUseError
 from acquisition.run_store import RunStore
 from acquisition.schedule import Schedule
 from acquisition.sensing_plan import plan_sensing
+from acquisition.stored_models import DifferentRunError
 from acquisition.stored_run import StoredRun
 from sim_devices.alp_library import SimulatedAlpLibrary
 from tests.acquisition.rehearsal import asymmetric_sample, small_config
