@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from acquisition.cli_calibrate import calibrate
+from acquisition.cli_evaluate import evaluate
 from acquisition.cli_frame import (
     BAD_INPUT,
     RUN_FAILED,
@@ -24,6 +25,7 @@ from acquisition.cli_frame import (
     load_file,
     must_be_confirmable,
 )
+from acquisition.cli_train import train
 
 if TYPE_CHECKING:
     from acquisition.config import AcquisitionConfig
@@ -37,6 +39,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(calibrate, name="calibrate")
+app.add_typer(train, name="train")
+app.command()(evaluate)
 
 
 @app.command()
@@ -153,14 +157,32 @@ def reconstruct(
     run: RunArgument,
     picture: Annotated[Path | None, typer.Option(help="PNG to write; none: beside the run.")] = None,
     estimator: Annotated[str | None, typer.Option(help="difference or pair-ratio; none: as acquired.")] = None,
-    tv_weight: Annotated[float | None, typer.Option(help="Strength of total variation; none: as acquired.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="wiener-tv, weighted-tv or network; none: as acquired, or --model's.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Trained model, by name or path; none: as acquired, or the shipped one.")
+    ] = None,
+    tv_weight: Annotated[
+        float | None, typer.Option(help="Strength of wiener-tv's total variation; none: as acquired.")
+    ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Reconstruct a run again from its raw readings, finished or not."""
     from acquisition.console import print_reconstruction
     from acquisition.stored_reconstruction import reconstruct_run
 
-    print_reconstruction(reconstruct_run(run, picture, estimator=estimator, tv_weight=tv_weight, overwrite=overwrite))
+    print_reconstruction(
+        reconstruct_run(
+            run,
+            picture,
+            estimator=estimator,
+            method=method,
+            model=model,
+            tv_weight=tv_weight,
+            overwrite=overwrite,
+        )
+    )
 
 
 @app.command()

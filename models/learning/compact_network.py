@@ -38,8 +38,8 @@ class CompactArchitecture:
 
 @dataclass(frozen=True)
 class CompactOutput:
-    """correction: in units of the frame's scale, [B, n, n]; smoothness: between 0 and 1, [B, n, n]; log_scale: logarithm
-    of the Laplace scale, in units of the Wiener image's expected error, [B, n, n]; trust: offset and slope of every
+    """correction: in units of the frame's scale, [B, n, n]; smoothness: between 0 and 1, [B, n, n]; log_scale: log of
+    the Laplace scale, in units of the Wiener image's expected error, [B, n, n]; trust: offset and slope of every
     band's weight, [B, 2, bands].
     """
 

@@ -26,13 +26,15 @@ _LEAST_FACTOR = 1e-4
 @dataclass(frozen=True)
 class LearnedImage:
     """image: light of every pixel [B, n, n]; scale: its Laplace scale, uncalibrated, [B, n, n]; wiener: the Wiener
-    image [B, n, n]; wiener_mse: its expected squared error per pixel, [B].
+    image [B, n, n]; wiener_mse: its expected squared error per pixel, [B]; unmeasured_mse: the power per pixel that is
+    expected of coefficients that were not taken, [B].
     """
 
     image: torch.Tensor
     scale: torch.Tensor
     wiener: torch.Tensor
     wiener_mse: torch.Tensor
+    unmeasured_mse: torch.Tensor
 
 
 def learned_image(
@@ -75,7 +77,14 @@ def learned_image(
     consistent = _consistent(found, z, signal_to_noise, output.trust)
     per_pixel = expected_error[:, None, None] * torch.exp(output.log_scale.clamp(-_LARGEST_LOG, _LARGEST_LOG))
     light = total[:, :, None]
-    return LearnedImage(light * consistent, light * per_pixel, light * wiener, (total[:, 0] * expected_error) ** 2)
+    unmeasured = torch.where(taken, 0.0, adapted)[:, 1:].sum(1) / n**4
+    return LearnedImage(
+        image=light * consistent,
+        scale=light * per_pixel,
+        wiener=light * wiener,
+        wiener_mse=(total[:, 0] * expected_error) ** 2,
+        unmeasured_mse=total[:, 0] ** 2 * unmeasured,
+    )
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from models.estimators import Estimate
 from models.learning.compact_network import CompactNetwork
 from models.learning.learned_image import learned_image
+from models.learning.unbiased_risk import unbiased_risk
 from models.learning.uncertainty import UncertaintyCalibration
 from models.priors import Prior
 
@@ -28,13 +29,15 @@ class NetworkImage:
 
 @dataclass(frozen=True)
 class RawImage:
-    """image: float64 [n, n], not negative; raw_scale: the network's own Laplace scale, [n, n]; wiener_mse: expected
-    squared error per pixel of the Wiener image.
+    """image: float64 [n, n], not negative; raw_scale: the network's own Laplace scale, [n, n]; measured_mse: unbiased
+    estimate of its squared error per pixel over the coefficients that were measured (noisy, so it can be negative);
+    unmeasured_mse: power per pixel that is expected of the others.
     """
 
     image: NDArray[np.float64]
     raw_scale: NDArray[np.float64]
-    wiener_mse: float
+    measured_mse: float
+    unmeasured_mse: float
 
 
 class NoLightError(ValueError):
@@ -50,11 +53,8 @@ def network_image(
 ) -> NetworkImage:
     """The image of an estimate. prior: at unit total light. Raises NoLightError, OtherSideError."""
     found = raw_image(network, estimate, prior)
-    return NetworkImage(
-        found.image,
-        calibration.scale(found.image, found.raw_scale),
-        calibration.mean_squared_error(found.image, found.raw_scale, found.wiener_mse),
-    )
+    predicted = calibration.mean_squared_error(found.raw_scale, found.measured_mse, found.unmeasured_mse)
+    return NetworkImage(found.image, calibration.scale(found.image, found.raw_scale, predicted), predicted)
 
 
 def raw_image(network: CompactNetwork, estimate: Estimate, prior: Prior) -> RawImage:
@@ -78,13 +78,23 @@ def raw_image(network: CompactNetwork, estimate: Estimate, prior: Prior) -> RawI
         torch.from_numpy(np.clip(values, -largest, largest).astype(np.float32)).to(device)
         for values, largest in ((z, _LARGEST), (precision, _EXACT), (prior.variance, _EXACT))
     ]
+    z_row, precision_row, prior_row = tensors[0][None], tensors[1][None], tensors[2]
+
+    def image_of(coefficients: torch.Tensor) -> torch.Tensor:
+        return learned_image(network, coefficients, precision_row, prior_row).image.clamp(min=0)
+
     with torch.inference_mode():
-        found = learned_image(network, tensors[0][None], tensors[1][None], tensors[2])
-    image, scale = (value[0].double().cpu().numpy() * estimate.total for value in (found.image, found.scale))
-    return RawImage(np.maximum(image, 0.0), scale, float(found.wiener_mse[0]) * estimate.total**2)
+        found = learned_image(network, z_row, precision_row, prior_row)
+        image = found.image.clamp(min=0)
+        # The same direction for every image: what is estimated does not change while nothing is measured.
+        generator = torch.Generator(device).manual_seed(_DIRECTION)
+        risk = unbiased_risk(image_of, image, z_row, precision_row, generator)
+    light, scale = (value[0].double().cpu().numpy() * estimate.total for value in (image, found.scale))
+    return RawImage(light, scale, float(risk) * estimate.total**2, float(found.unmeasured_mse) * estimate.total**2)
 
 
 # A precision beyond which a coefficient counts as exact.
 _EXACT = 1e20
 # Of the total light; what is read in near darkness may be far above 1, and its square is to be held by float32.
 _LARGEST = 1e12
+_DIRECTION = 0

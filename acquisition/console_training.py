@@ -1,0 +1,136 @@
+"""What people see of a training: images, bars, epochs, the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from acquisition.training_request import ModelOutput
+from models.learning.comparison import Comparison
+from models.learning.evaluation import Progress as RowProgress
+from models.learning.model_file import SUFFIXES, TrainedModel
+from models.learning.scores import Score
+from models.learning.training import SCORE, EpochReport, Step, TrainingSettings
+from models.learning.training_images import TrainingImages
+from models.learning.training_log import LoggedEpoch
+
+_MOST_LEFT_OUT = 5
+
+
+class TrainingBar:
+    """A bar over all epochs, and a line for each that is done."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("training", total=None, loss="")
+        self._begun = False
+
+    def on_step(self, step: Step) -> None:
+        """Move the bar, and say where a training goes on that was interrupted."""
+        if not self._begun and step.epoch > 1:
+            self._progress.console.print(f"goes on after epoch {step.epoch - 1} of {step.epochs}", highlight=False)
+        self._begun = True
+        done = (step.epoch - 1) * step.steps + step.step
+        total = step.epochs * step.steps
+        self._progress.update(self._task, completed=done, total=total, loss=f"loss {step.loss:.3f}")
+
+    def on_epoch(self, report: EpochReport) -> None:
+        """Say what an epoch came to."""
+        kept = " (kept)" if report.best else ""
+        self._progress.console.print(
+            f"epoch {report.epoch}: {report.scores[SCORE]:.2f} dB on validation{kept}, {report.seconds:.0f} s",
+            highlight=False,
+        )
+
+
+@contextmanager
+def training_bar() -> Iterator[TrainingBar]:
+    """A bar for as long as the training goes on."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("steps"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[loss]}"),
+    )
+    with Progress(*columns, console=Console()) as progress:
+        yield TrainingBar(progress)
+
+
+@contextmanager
+def evaluation_bar() -> Iterator[RowProgress]:
+    """A bar over the rows of an evaluation."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("scores"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console()) as progress:
+        task = progress.add_task("evaluation", total=None)
+
+        def on_row(done: int, total: int, _: Score | None) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield on_row
+
+
+def print_comparisons(page: Path, compared: Sequence[Comparison]) -> None:
+    """What was found, and where the tables lie."""
+    console = Console()
+    for one in compared:
+        console.print(
+            f"{one.first} − {one.second}: {one.mean_difference:+.2f} dB [{one.low:+.2f}, {one.high:+.2f}]",
+            highlight=False,
+            markup=False,
+        )
+    console.print(f"written: {page}, and scores and pictures beside it", highlight=False)
+
+
+def print_images(images: TrainingImages) -> None:
+    """How many crops of how many fields of view there are, and what was left out."""
+    console = Console()
+    for name, crops in (("to learn from", images.training), ("to validate on", images.validation)):
+        console.print(f"{len(crops)} crops of {len(crops.names)} fields of view {name}", highlight=False)
+    for line in images.left_out[:_MOST_LEFT_OUT]:
+        console.print(f"left out: {line}", highlight=False, markup=False)
+    if len(images.left_out) > _MOST_LEFT_OUT:
+        console.print(f"left out: {len(images.left_out) - _MOST_LEFT_OUT} more", highlight=False)
+
+
+def print_model(
+    model: TrainedModel, written: ModelOutput, settings: TrainingSettings, log: Sequence[LoggedEpoch]
+) -> None:
+    """What was learned, and where it lies."""
+    for line in model_lines(model, written, settings, log):
+        Console().print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def model_lines(
+    model: TrainedModel, written: ModelOutput, settings: TrainingSettings, log: Sequence[LoggedEpoch]
+) -> Iterator[str]:
+    """What a training came to, line by line; log: of its epochs."""
+    if len(log) < settings.epochs:
+        yield f"ended after epoch {len(log)}: none of the last {settings.patience} epochs was better on validation"
+    for best in [each for each in log if each.best][-1:]:
+        yield f"kept: epoch {best.epoch}, {best.scores[SCORE]:.2f} dB on validation"
+    metrics = model.card.metrics
+    if metrics:
+        yield (
+            f"the uncertainty, on the {metrics['validation_images']:.0f} images it was calibrated on: predicted PSNR "
+            f"within 1 dB for {metrics['predicted_psnr_within_1_db']:.0%} of them, "
+            f"{metrics['interval_90_coverage']:.1%} of the pixels inside their 90 % interval"
+        )
+    files = [*(written.model.name + suffix for suffix in SUFFIXES), written.masks.name, written.training.name]
+    yield f"written: {', '.join(files)} in {written.model.absolute().parent}"
+    yield f"log and checkpoint: {written.folder} (to be removed when no training shall go on from it)"
+    if model.card.kind == "compact":
+        yield f"use it: sensing: {{mask: {{kind: learned, model: {written.model}}}}}"
