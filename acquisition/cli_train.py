@@ -65,6 +65,10 @@ def sensing(
     patience: Annotated[int, typer.Option(min=1, help="Epochs without a better validation before it ends.")] = 15,
     patch: Annotated[int, typer.Option(help="Side of what the paper's U-Net sees in a step.")] = 128,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
+    raw_repeats: Annotated[
+        bool,
+        typer.Option("--raw-repeats", help="Learn from the camera's own noise: S raw frames of every field of view."),
+    ] = False,
     sources: Annotated[
         Path | None, typer.Option(help="YAML list of name, licence, attribution, crops: whose images these are.")
     ] = None,
@@ -83,7 +87,7 @@ def sensing(
     from models.learning.shipped_models import find_model
     from models.learning.train_sensing import SensingRequest, masks_beside, train_sensing
     from models.learning.training import LOG, TrainingSettings
-    from models.learning.training_images import training_images
+    from models.learning.training_images import training_images, with_repeats
     from models.learning.training_log import read_log
     from models.learning.training_plot import draw_training
 
@@ -111,13 +115,13 @@ def sensing(
         with orderly_interrupts():
             with missing_is_bad_input():
                 begun = None if begin_with is None else load_model(find_model(begin_with))
-                images = training_images(data, validation or [], side, seed)
+                images = training_images(data, validation or [], side, seed, repeats if raw_repeats else 0)
             print_images(images)
             with training_bar() as bar:
                 model = train_sensing(
                     request,
-                    images.training.images,
-                    images.validation.images,
+                    with_repeats(images.training),
+                    with_repeats(images.validation),
                     written.model,
                     written.folder,
                     data=stated or [unstated_source(data, len(images.training))],

@@ -11,7 +11,8 @@ import torch
 from models.learning.compact_network import CompactNetwork
 from models.learning.conditions import NoiseRange, begun, drawn, one_of
 from models.learning.learned_image import LearnedImage, learned_image
-from models.learning.sensing import Counts, LearnableMask, bernoulli_counts, fixed_counts, measure, relaxed_counts
+from models.learning.raw_sensing import measured_batch
+from models.learning.sensing import Counts, LearnableMask, bernoulli_counts, fixed_counts, relaxed_counts
 from models.learning.training import SCORE
 
 # How much the likelihood of the errors' Laplace scale weighs against the logarithm of the squared error.
@@ -85,11 +86,12 @@ class CompactTask:
 
     def loss(self, images: torch.Tensor, progress: float) -> torch.Tensor:
         """See the class; what is measured, and how well, is drawn anew for every batch."""
-        total = images.flatten(1).sum(1, keepdim=True)
+        total = (images[:, 0] if images.ndim > 3 else images).flatten(1).sum(1, keepdim=True)
         reference = float(torch.rand(())) < 0.5
         gain, variance = (self._noise.gain, self._noise.variance) if reference else self._noise.draw(total)
-        found = self._image(*measure(images, self._counts(len(images), progress), gain, variance))
-        error = found.image - images
+        truth, z, precision = measured_batch(images, self._counts(len(images), progress), gain, variance)
+        found = self._image(z, precision)
+        error = found.image - truth
         squared = (error**2).mean(dim=(1, 2)).clamp(min=_FAINTEST_MSE)
         likelihood = error.detach().abs() / found.scale + torch.log(found.scale)
         return torch.log(squared).mean() + SCALE_WEIGHT * likelihood.mean()
@@ -99,8 +101,9 @@ class CompactTask:
         decibels = []
         for batch in torch.split(images, _VALIDATION_BATCH):
             counts = fixed_counts(drawn(self.mask(), self._sensing.repeats, self._sensing.draw, len(batch)))
-            found = self._image(*measure(batch, counts, self._noise.gain, self._noise.variance))
-            squared = ((found.image.clamp(min=0) - batch) ** 2).mean(dim=(1, 2)).clamp(min=_FAINTEST_MSE)
+            truth, z, precision = measured_batch(batch, counts, self._noise.gain, self._noise.variance)
+            found = self._image(z, precision)
+            squared = ((found.image.clamp(min=0) - truth) ** 2).mean(dim=(1, 2)).clamp(min=_FAINTEST_MSE)
             decibels.append(-10 * torch.log10(squared))
         return {SCORE: float(torch.cat(decibels).mean())}
 

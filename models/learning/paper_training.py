@@ -9,7 +9,8 @@ import torch
 from models.hadamard import inverse_image
 from models.learning.paper_unet import PaperUNet
 from models.learning.precision import autocast
-from models.learning.sensing import LearnableMask, bernoulli_counts, fixed_counts, measure
+from models.learning.raw_sensing import measured_batch
+from models.learning.sensing import LearnableMask, bernoulli_counts, fixed_counts
 from models.learning.training import SCORE
 
 _VALIDATION_BATCH = 4
@@ -68,20 +69,21 @@ class PaperTask:
     def loss(self, images: torch.Tensor, progress: float) -> torch.Tensor:
         """Mean squared error over the patch, relative to the typical one; one draw of M serves the whole batch."""
         del progress
-        z, _ = measure(images, bernoulli_counts(self.mask(), self._repeats), self._gain, self._variance)
+        counts = bernoulli_counts(self.mask(), self._repeats)
+        truth, z, _ = measured_batch(images, counts, self._gain, self._variance)
         plain = inverse_image(z)
-        top, left = (int(torch.randint(side - self._patch + 1, ())) for side in images.shape[1:])
+        top, left = (int(torch.randint(side - self._patch + 1, ())) for side in truth.shape[1:])
         window = (slice(None), slice(top, top + self._patch), slice(left, left + self._patch))
-        return ((self._image(plain[window]) - images[window]) ** 2).mean() / _TYPICAL_MSE
+        return ((self._image(plain[window]) - truth[window]) ** 2).mean() / _TYPICAL_MSE
 
     def scores(self, images: torch.Tensor) -> Mapping[str, float]:
         """Mean PSNR in dB (data range 1) of whole images."""
         decibels = []
         for batch in torch.split(images, _VALIDATION_BATCH):
             counts = bernoulli_counts(self.mask(), self._repeats)
-            z, _ = measure(batch, fixed_counts(counts.repeats), self._gain, self._variance)
+            truth, z, _ = measured_batch(batch, fixed_counts(counts.repeats), self._gain, self._variance)
             found = self._image(inverse_image(z))
-            decibels.append(-10 * torch.log10(((found - batch) ** 2).mean(dim=(1, 2))))
+            decibels.append(-10 * torch.log10(((found - truth) ** 2).mean(dim=(1, 2))))
         return {SCORE: float(torch.cat(decibels).mean())}
 
     def may_stop(self, progress: float) -> bool:

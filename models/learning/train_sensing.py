@@ -27,6 +27,7 @@ from models.learning.model_file import TrainedModel, save_model, unit_prior
 from models.learning.network_image import raw_image
 from models.learning.paper_training import PaperTask
 from models.learning.paper_unet import PaperUNet
+from models.learning.raw_repeats import measured_from_repeats
 from models.learning.training import EpochReport, Step, TrainingSettings, train
 from models.learning.training_prior import training_prior_variance, water_filled
 from models.learning.uncertainty import INTERVAL_SCALES, HeldOut, UncertaintyCalibration, calibrate
@@ -114,7 +115,8 @@ def train_sensing(
 ) -> TrainedModel:
     """Train mask and network, save the model as ``output`` (two files) and return it.
 
-    images, validation: float32 [K, n, n], each with a maximum of 1, no field of view in both; folder: for checkpoint
+    images, validation: float32 [K, n, n], each with a maximum of 1, no field of view in both; or [K, 1 + R, n, n] with
+    R raw repeats behind each, which then stand for simulated noise; folder: for checkpoint
     and log, from which a training that was stopped goes on; data, command: for the card; begin_with: a model whose
     network it starts from, and whose mask where request.start is "model". Raises SensingRequestError before anything is
     written, and what ``train`` and ``save_model`` raise.
@@ -123,10 +125,11 @@ def train_sensing(
     torch.manual_seed(request.settings.seed)
     _check_images(request, images, validation)
     _check_begin(request, begin_with)
-    prior_variance = training_prior_variance(images)
+    truths = images[:, 0] if images.ndim == 4 else images
+    prior_variance = training_prior_variance(truths)
     _check_budget(request, prior_variance)
     noise = NoiseModel(request.gain, request.variance)
-    total = float(images.sum(axis=(1, 2)).mean())
+    total = float(truths.sum(axis=(1, 2)).mean())
     start = _start(request, prior_variance, noise, total, begin_with)
     task = _task(request, start, prior_variance, noise, total, begin_with, device)
     train(
@@ -157,7 +160,7 @@ def train_sensing(
         repeats=request.repeats,
         draw=request.draw,
         trained_over=_trained_over(
-            request, range_of_noise, float(images.mean()), _alphas(request.alpha, prior_variance)
+            request, range_of_noise, float(truths.mean()), _alphas(request.alpha, prior_variance)
         ),
         data=tuple(data),
         metrics=metrics,
@@ -200,9 +203,15 @@ def _identity(request: SensingRequest, begin_with: TrainedModel | None) -> dict[
 
 def _check_images(request: SensingRequest, images: NDArray[np.float32], validation: NDArray[np.float32]) -> None:
     for what, crops in (("to learn from", images), ("to validate on", validation)):
-        if crops.ndim != 3 or crops.shape[1:] != (request.n, request.n) or len(crops) == 0:
+        if crops.ndim not in (3, 4) or crops.shape[-2:] != (request.n, request.n) or len(crops) == 0:
             raise SensingRequestError(
-                f"found images {what} of shape {list(crops.shape)}; expected [K, {request.n}, {request.n}], K > 0"
+                f"found images {what} of shape {list(crops.shape)}; expected [K, {request.n}, {request.n}], K > 0, or "
+                "raw repeats behind each"
+            )
+        if crops.ndim == 4 and crops.shape[1] - 1 < max(request.repeats, 2):
+            raise SensingRequestError(
+                f"found {crops.shape[1] - 1} raw repeats of the images {what}; expected S = {request.repeats}, and two "
+                "at least: a coefficient is measured up to S times"
             )
     if request.kind == "compact" and len(validation) < _FEWEST_VALIDATED:
         raise SensingRequestError(
@@ -360,9 +369,13 @@ def _calibrated(
     noise = NoiseModel(request.gain, request.variance)
     held_out = []
     for seed, image in enumerate(validation):
-        truth = image.astype(np.float64)
-        counts = draw(mask, request.repeats, seed)
-        found = raw_image(network, simulated_estimate(truth, counts, noise, np.random.default_rng(seed)), prior)
+        counts, rng = draw(mask, request.repeats, seed), np.random.default_rng(seed)
+        if image.ndim == 3:
+            truth, estimate = image[0].astype(np.float64), measured_from_repeats(image[1:], counts, rng)
+        else:
+            truth = image.astype(np.float64)
+            estimate = simulated_estimate(truth, counts, noise, rng)
+        found = raw_image(network, estimate, prior)
         held_out.append(HeldOut(truth, found.image, found.raw_scale, found.measured_mse, found.unmeasured_mse))
     calibration = calibrate(held_out)
     off_db, inside = [], []

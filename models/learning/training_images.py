@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from models.learning.crops import CropSet, crops_of, scaled, split_by_field, usable
 from models.learning.fields_of_view import read_fields_of_view
 
@@ -22,18 +25,28 @@ class TrainingImages:
     left_out: tuple[str, ...]
 
 
-def training_images(data: Sequence[Path], validation: Sequence[Path], n: int, seed: int) -> TrainingImages:
+def training_images(
+    data: Sequence[Path], validation: Sequence[Path], n: int, seed: int, raw_repeats: int = 0
+) -> TrainingImages:
     """Crops [n, n] of all files and folders, each divided by its own maximum.
 
     validation: what to validate on; where nothing is named, VALIDATION_SHARE of the crops of ``data``, by field of
-    view. Raises what ``read_fields_of_view``, ``crops_of``, ``usable`` and ``split_by_field`` raise.
+    view; raw_repeats: how many raw frames to keep of every field. Raises what ``read_fields_of_view``, ``crops_of``,
+    ``usable`` and ``split_by_field`` raise.
     """
-    learned, left_out = _crops(data, n)
+    learned, left_out = _crops(data, n, raw_repeats)
     if validation:
-        held_out, more = _crops(validation, n)
+        held_out, more = _crops(validation, n, raw_repeats)
         return TrainingImages(learned, held_out, (*left_out, *more))
     training, held_out = split_by_field(learned, (1 - VALIDATION_SHARE, VALIDATION_SHARE), seed)
     return TrainingImages(training, held_out, tuple(left_out))
+
+
+def with_repeats(crops: CropSet) -> NDArray[np.float32]:
+    """Images [K, n, n], or images with their raw frames behind them [K, 1 + R, n, n] where they have any; float32."""
+    if crops.repeats is None:
+        return crops.images
+    return np.concatenate([crops.images[:, None], crops.repeats.astype(np.float32)], axis=1)
 
 
 def evaluation_images(data: Sequence[Path], n: int, max_repeats: int = 0) -> CropSet:
