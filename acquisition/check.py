@@ -79,8 +79,14 @@ def _models(config: AcquisitionConfig, sample: NDArray[np.float64] | None, plan:
     named = {each.name for each in (plan.models.sensing, plan.models.network) if each is not None}
     if not named:
         return
+    network = plan.models.network
+    if network is not None:
+        works = _tried("trained model", lambda: network.model.network, f"{network.name} has a network")
+        if works.verdict is Verdict.REFUSED:
+            yield works
+            return
     peak = expected_peak(config, sample)
-    warnings = list(plan.models.warnings(config, peak))
+    warnings = list(plan.models.warnings(config, peak, plan.expected_background))
     for warning in warnings:
         yield Finding("trained model", warning, Verdict.WARNING)
     if not warnings:
@@ -193,7 +199,7 @@ def _guards(plan: SensingPlan) -> str:
     return f"{codes} codes each, {alarms:.0e} false alarms a block (at most {FALSE_ALARMS_PER_BLOCK:.0e})"
 
 
-def _tried(what: str, attempt: Callable[[], None], found: str) -> Finding:
+def _tried(what: str, attempt: Callable[[], object], found: str) -> Finding:
     try:
         attempt()
     except (OSError, RuntimeError, ValueError) as error:

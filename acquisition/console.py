@@ -188,7 +188,10 @@ def print_reconstruction(made: StoredReconstruction) -> None:
         table.add_row("predicted PSNR", f"{predicted:.1f} dB, by the network, the data range being the image's maximum")
     table.add_row("image", str(made.run.path / "images" / "reconstructed"))
     table.add_row("picture", str(made.picture))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for warning in made.warnings:
+        console.print(f"warning: {warning}", highlight=False, markup=False)
 
 
 def print_info(run: StoredRun) -> None:

@@ -133,4 +133,5 @@ def model_lines(
     yield f"written: {', '.join(files)} in {written.model.absolute().parent}"
     yield f"log and checkpoint: {written.folder} (to be removed when no training shall go on from it)"
     if model.card.kind == "compact":
-        yield f"use it: sensing: {{mask: {{kind: learned, model: {written.model}}}}}"
+        mask = f"{{kind: learned, model: {written.model}}}"
+        yield f"use it: {{sensing: {{mask: {mask}}}, reconstruction: {{method: network}}}}"

@@ -15,7 +15,7 @@ from acquisition.bank import GUARD_PICTURES
 from acquisition.config import AcquisitionConfig
 from acquisition.evidence import Evidence, EvidenceCollector
 from acquisition.readings import Readings
-from acquisition.reconstruction import Reconstruction, reconstruct
+from acquisition.reconstruction import NothingSeenError, Reconstruction, reconstruct
 from models.learning.model_file import TrainedModel
 from models.priors import Prior
 
@@ -59,8 +59,8 @@ class LiveImage:
 class LivePipeline:
     """Reconstructs in a thread of its own whenever there is newer evidence; states in between are skipped.
 
-    on_image: called in that thread with every new image. A failure ends the live view, not the run: it is kept in
-    ``failure`` for the run's record.
+    on_image: called in that thread with every new image; evidence without light makes none. A failure ends the live
+    view, not the run: it is kept in ``failure`` for the run's record.
     """
 
     def __init__(
@@ -122,7 +122,10 @@ class LivePipeline:
     def _show(self, evidence: Evidence, newest_at: float) -> None:
         if self.newest is not None and evidence.n_pairs == self.newest.n_pairs:
             return  # its block came before the last image, the news of it after
-        reconstruction = reconstruct(evidence, self._config, self._image_prior, self._model)
+        try:
+            reconstruction = reconstruct(evidence, self._config, self._image_prior, self._model)
+        except NothingSeenError:
+            return  # the next block may bring light
         now = self._clock()
         self.newest = LiveImage(reconstruction, now - self._started, evidence.n_pairs, now - newest_at)
         self._record.append((self.newest.time_s, evidence.n_pairs, self.newest.age_s, reconstruction.expected_mse))

@@ -87,7 +87,7 @@ def summarize(config: AcquisitionConfig, plan: SensingPlan, sample: NDArray[np.f
         detector_full_scale=_full_scale(config),
         unseen_faults=max(unseen_share(block) for block in schedule.blocks),
         readout=find_readout(config.devices.detector),
-        beyond_training=tuple(plan.models.warnings(config, expected_peak(config, sample))),
+        beyond_training=tuple(plan.models.warnings(config, expected_peak(config, sample), plan.expected_background)),
     )
 
 

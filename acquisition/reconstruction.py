@@ -26,6 +26,9 @@ from models.total_variation import denoise
 from models.wiener import forecast_mse, noise_std, wiener_image
 
 LARGEST_PAIR_RATIO_BIAS = 0.01
+# Of fewer photo-electrons all may happen to fall into one exposure of the pairs: the ratio is 1 then, and its variance
+# says that it is exact.
+FEWEST_PHOTOELECTRONS = 100
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def reconstruct(
 
     image_prior: prior from images or of a trained model, at unit total light; None: a power law, fitted to the
     evidence. model: whose network makes the image, where that is the method; it brings its own prior. Raises
-    ModelFileError where the model holds no network for it.
+    NothingSeenError, MissingModelError, and ModelFileError where the model holds no network for it.
     """
     estimate = estimate_coefficients(evidence, config)
     if image_prior is None:
@@ -113,6 +116,10 @@ def reconstruct(
     )
 
 
+class NothingSeenError(ValueError):
+    """So far the readings hold no light above darkness; more of them may."""
+
+
 class MissingModelError(ValueError):
     """A network's image was asked for without a trained model."""
 
@@ -121,18 +128,24 @@ def estimate_coefficients(evidence: Evidence, config: AcquisitionConfig) -> Esti
     """Coefficients and their variances from the evidence, by the acquisition file's estimator.
 
     difference: the mean of y+ - y-, variance (a(T + 2B) + 2b)/M; entry 0 is the mean dark-corrected pair sum, which
-    every pair measures. pair-ratio: see _ratio_estimate; entry 0 is the total at the start of the run.
+    every pair measures. pair-ratio: see _ratio_estimate; entry 0 is the total at the start of the run. Raises
+    NothingSeenError.
     """
     noise = NoiseModel(config.noise.gain, config.noise.variance)
-    if config.reconstruction.estimator == "difference":
-        return _difference_estimate(evidence, noise)
-    return _ratio_estimate(evidence, noise)
+    by_difference = config.reconstruction.estimator == "difference"
+    total = total_from_pairs(evidence.statistics, evidence.lit_dark_level)
+    light = total if by_difference else min(total, evidence.reference_total)
+    if not light > 0:
+        raise NothingSeenError(
+            f"found a total light of {light:.4g} detector units in {evidence.n_pairs} pairs; expected more than 0: "
+            "there is no image yet"
+        )
+    return (_difference_estimate if by_difference else _ratio_estimate)(evidence, noise, total)
 
 
-def _difference_estimate(evidence: Evidence, noise: NoiseModel) -> Estimate:
+def _difference_estimate(evidence: Evidence, noise: NoiseModel, total: float) -> Estimate:
     statistics = evidence.statistics
-    total = total_from_pairs(statistics, evidence.lit_dark_level)
-    pair_variance = noise.pair_variance(max(total, 0.0), max(evidence.background, 0.0))
+    pair_variance = noise.pair_variance(total, max(evidence.background, 0.0))
     variance = np.full(len(statistics.count), np.inf)
     taken = statistics.count > 0
     variance[taken] = pair_variance / statistics.count[taken]
@@ -140,26 +153,27 @@ def _difference_estimate(evidence: Evidence, noise: NoiseModel) -> Estimate:
     return Estimate(difference(statistics, total), variance, total)
 
 
-def _ratio_estimate(evidence: Evidence, noise: NoiseModel) -> Estimate:
+def _ratio_estimate(evidence: Evidence, noise: NoiseModel, mean_total: float) -> Estimate:
     """T̂·Σ(y+ - y-)/L with L = Σ(y+ + y- - 2 dark), or L = the smoothed pair sums where the ratio's bias 2b/(M T²)
-    would exceed 1 % (DESIGN §5.7).
+    would exceed 1 % (DESIGN §5.7; the background's shot noise aB is part of b here) or its photo-electrons are few.
 
     At the mean light L/M of its pairs a coefficient has the variance of DESIGN §5.7 (the smoothed one that of the plain
     difference), scaled to T̂ and divided by M.
     """
     statistics, total = evidence.statistics, evidence.reference_total
     background = max(evidence.background, 0.0)
-    mean_total = max(total_from_pairs(statistics, evidence.lit_dark_level), 0.0)
-    biased = pair_ratio_bias(statistics.count, mean_total, noise) > LARGEST_PAIR_RATIO_BIAS
+    constant_noise = NoiseModel(noise.gain, noise.variance + noise.gain * background)
+    biased = pair_ratio_bias(statistics.count, mean_total, constant_noise) > LARGEST_PAIR_RATIO_BIAS
+    smoothed = biased | (statistics.count * mean_total < FEWEST_PHOTOELECTRONS * noise.gain)
     coefficients = np.where(
-        biased,
+        smoothed,
         light_ratio(statistics, evidence.smoothed_sums, total),
         pair_ratio(statistics, total, evidence.lit_dark_level),
     )
     taken = statistics.count > 0
     count = statistics.count[taken]
     light = evidence.smoothed_sums[taken] / count
-    at_this_light = np.where(biased[taken], 0.0, coefficients[taken] * light / total)
+    at_this_light = np.where(smoothed[taken], 0.0, coefficients[taken] * light / total)
     at_this_light = np.clip(at_this_light, -np.abs(light), np.abs(light))
     pair_variance = pair_ratio_variance(at_this_light, light, noise, background)
     variance = np.full(len(statistics.count), np.inf)

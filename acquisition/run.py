@@ -39,6 +39,7 @@ from acquisition.sensing_plan import SensingPlan, plan_sensing
 from acquisition.store_writer import StoreWriter
 from acquisition.stored_run import StoredRun
 from devices.errors import DetectorTimeoutError
+from models.learning.model_file import TrainedModel
 from models.metrics import psnr
 from models.pictures import PictureRenderer
 
@@ -75,12 +76,13 @@ class _Played:
 def acquire(config: AcquisitionConfig, *, overwrite: bool = False, observer: Observer | None = None) -> RunResult:
     """Play an acquisition from its file to its image.
 
-    Before any device is touched the plan is made, and output, dose and light are checked; before anything is written
-    or overwritten the devices have accepted the timing and measured the dark level. Whatever ends the run, the light
-    goes off, the run is marked with its true state, and the devices are freed; every committed block stays readable.
+    Before any device is touched the plan is made, output, dose and light are checked, and a network has made an image;
+    before anything is written or overwritten the devices have accepted the timing and measured the dark level. Whatever
+    ends the run, the light goes off, the run is marked with its true state, and the devices are freed; every committed
+    block stays readable.
     Ctrl-C and requests to terminate end it as KeyboardInterrupt. Raises AcquisitionFileError, SampleImageError,
     GuardsTooDimError, OutputExistsError, NotARunError, RunInUseError, DiskFullError, CalibrationMismatchError,
-    NotConfirmedError, and what devices raise.
+    NotConfirmedError, ModelFileError, and what devices raise.
     """
     observer = Observer() if observer is None else observer
     sample = sample_on_stage(config)
@@ -88,6 +90,7 @@ def acquire(config: AcquisitionConfig, *, overwrite: bool = False, observer: Obs
     check_dose(config, plan)
     check_light(plan)
     check_output(config, plan, overwrite=overwrite)
+    _warm_up(config, plan)
     with orderly_interrupts(), Ending() as ending:
         run = RunInProgress(observer, _remedy(config.output.run))
         ending.push(run.end)
@@ -165,6 +168,7 @@ def resume(path: Path, asked: AcquisitionConfig | None = None, *, observer: Obse
             evidence = resumption.collector(observer.on_block).snapshot()
             played = _Played(evidence, resumption.run.live_record, ())
             return _conclude(config, plan, played, sample, run)
+        _warm_up(config, plan)
         with connected_devices(config, sample) as devices:
             check_bench(config, plan.schedule, devices)
             resumption.check_devices(devices)
@@ -189,6 +193,15 @@ def resume(path: Path, asked: AcquisitionConfig | None = None, *, observer: Obse
 
 def _remedy(path: Path) -> str:
     return f"the run can be resumed: hadascope resume {path}"
+
+
+def _network(plan: SensingPlan) -> TrainedModel | None:
+    return None if plan.models.network is None else plan.models.network.model
+
+
+def _warm_up(config: AcquisitionConfig, plan: SensingPlan) -> None:
+    """While nothing is lit, connected or overwritten: it takes seconds, and a network may turn out not to work."""
+    warm_up(config, plan.image_prior, _network(plan))
 
 
 def _begin_again(run: RunInProgress, resumption: Resumption) -> None:
@@ -216,12 +229,10 @@ def _play(
     assert run.store is not None
     assert run.controller is not None
     observer, journal = run.observer, run.journal
-    model = None if plan.models.network is None else plan.models.network.model
-    warm_up(config, plan.image_prior, model)
     with Ending() as ending:
         writer = StoreWriter(run.store, patience_s=patience_s(config))
         ending.callback(writer.close)
-        live = LivePipeline(collector, config, plan.image_prior, model, on_image=observer.on_image)
+        live = LivePipeline(collector, config, plan.image_prior, _network(plan), on_image=observer.on_image)
         ending.callback(live.close)
 
         def show(readings: Readings) -> None:
@@ -253,8 +264,7 @@ def _conclude(
     """The image, and all that can be said only at the end; the light is off and the devices are free."""
     assert run.store is not None
     store, evidence = run.store, played.evidence
-    model = None if plan.models.network is None else plan.models.network.model
-    reconstruction = reconstruct(evidence, config, plan.image_prior, model)
+    reconstruction = reconstruct(evidence, config, plan.image_prior, _network(plan))
     store.write_statistics(evidence.statistics)
     store.write_image("wiener", reconstruction.wiener)
     store.write_image("image", reconstruction.image)
@@ -264,7 +274,7 @@ def _conclude(
     if sample is not None:
         store.write_image("sample", sample)
     check, disagreements = check_run(StoredRun(store.path))
-    beyond_training = plan.models.warnings(config, float(reconstruction.image.max()))
+    beyond_training = plan.models.warnings(config, float(reconstruction.image.max()), evidence.background)
     seen_now = [*disagreements, *beyond_training]
     for warning in seen_now:
         run.journal.add(EventKind.WARNING, warning)

@@ -17,19 +17,20 @@ from acquisition.run_layout import existing_output
 from acquisition.run_store import remove_image, write_image
 from acquisition.stored_models import network_must_be_unchanged, recorded_model
 from acquisition.stored_run import StoredRun
-from acquisition.trained_models import NamedModel, network_model
+from acquisition.trained_models import NamedModel, TrainedModels, network_model
 from models.learning.shipped_models import lasting_name
 from models.priors import Prior
 
 
 @dataclass(frozen=True)
 class StoredReconstruction:
-    """A run's image, made again: what it was made from, and the picture that shows it."""
+    """A run's image, made again: what it was made from, the picture that shows it, and what there is to warn of."""
 
     run: StoredRun
     evidence: Evidence
     reconstruction: Reconstruction
     picture: Path
+    warnings: tuple[str, ...]
 
 
 def reconstruct_run(
@@ -77,7 +78,10 @@ def reconstruct_run(
     write_image(path, "reconstructed", reconstruction.image, made_with)
     if reconstruction.uncertainty is not None:
         write_image(path, "reconstructed_uncertainty", reconstruction.uncertainty, made_with)
-    return StoredReconstruction(run, evidence, reconstruction, picture)
+    beyond_training = TrainedModels(None, network).warnings(
+        config, float(reconstruction.image.max()), evidence.background
+    )
+    return StoredReconstruction(run, evidence, reconstruction, picture, tuple(beyond_training))
 
 
 def stored_config(

@@ -53,9 +53,13 @@ class TrainedModels:
         each = {"sensing": self.sensing, "network": self.network}
         return {use: None if named is None else named.on_record() for use, named in each.items()}
 
-    def warnings(self, config: AcquisitionConfig, peak: float | None) -> Iterator[str]:
-        """Where the acquisition leaves what a model was trained over; peak: of the image's light, None if unknown."""
-        a, b, sensing = config.noise.gain, config.noise.variance, config.sensing
+    def warnings(self, config: AcquisitionConfig, peak: float | None, background: float) -> Iterator[str]:
+        """Where the acquisition leaves what a model was trained over.
+
+        peak: of the image's light, None if unknown; background: B, whose shot noise counts as signal-independent.
+        """
+        sensing, a, background = config.sensing, config.noise.gain, max(background, 0.0)
+        b = config.noise.variance + a * background
         light = None if peak is None or not peak > 0 else peak
         told = set()
         for named in (self.sensing, self.network):
@@ -70,10 +74,17 @@ class TrainedModels:
             )
             said = "; ".join(outside)
             if said:
+                if background > 0 and "b = " in said:
+                    said += f"; b holds the shot noise of the background, {background:.4g} detector units"
                 yield (
                     f"the model {named.name} is used beyond what it was trained over, where its mask, its image and "
                     f"its uncertainty are not proven: {said}"
                 )
+        if self.sensing is not None and self.sensing.card.draw != sensing.draw:
+            yield (
+                f"the mask of the model {self.sensing.name} was learned for {self.sensing.card.draw} draws, and "
+                f"sensing.draw is {sensing.draw}: it is not proven to be a good one there"
+            )
 
 
 def trained_models(config: AcquisitionConfig) -> TrainedModels:

@@ -70,9 +70,13 @@ def raw_image(network: CompactNetwork, estimate: Estimate, prior: Prior) -> RawI
     # In units of the total light, so that float32 holds any of them.
     z = np.where(taken, estimate.coefficients, 0.0) / estimate.total
     z[0] = 1.0
+    variance = np.where(taken, estimate.variance, np.inf)
+    if taken[1:].any():
+        # A pair ratio of ±1 says that it has no noise; it is not believed a thousand times more than the others.
+        variance[1:] = np.maximum(variance[1:], _LEAST_VARIANCE * np.median(variance[1:][taken[1:]]))
     precision = np.zeros(len(z))
-    np.divide(estimate.total**2, estimate.variance, out=precision, where=taken & (estimate.variance > 0))
-    precision[taken & (estimate.variance == 0)] = _EXACT
+    np.divide(estimate.total**2, variance, out=precision, where=taken & (variance > 0))
+    precision[taken & (variance == 0)] = _EXACT
     device = next(network.parameters()).device
     tensors = [
         torch.from_numpy(np.clip(values, -largest, largest).astype(np.float32)).to(device)
@@ -93,6 +97,8 @@ def raw_image(network: CompactNetwork, estimate: Estimate, prior: Prior) -> RawI
     return RawImage(light, scale, float(risk) * estimate.total**2, float(found.unmeasured_mse) * estimate.total**2)
 
 
+# Of the median.
+_LEAST_VARIANCE = 1e-3
 # A precision beyond which a coefficient counts as exact.
 _EXACT = 1e20
 # Of the total light; what is read in near darkness may be far above 1, and its square is to be held by float32.

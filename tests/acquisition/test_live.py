@@ -11,7 +11,7 @@ from acquisition import live
 from acquisition.config import AcquisitionConfig
 from acquisition.evidence import Evidence, EvidenceCollector, NoEvidenceError
 from acquisition.live import LiveImage, LivePipeline, warm_up
-from acquisition.reconstruction import Reconstruction, reconstruct
+from acquisition.reconstruction import NothingSeenError, Reconstruction, reconstruct
 from tests.acquisition.rehearsal import asymmetric_sample, rehearse, small_config
 from tests.acquisition.test_evidence import block_of
 
@@ -117,6 +117,37 @@ def test_a_failing_view_is_kept_for_the_record_and_stops_nobody(
     pipeline.notify()
     pipeline.close()
     assert isinstance(pipeline.failure, ArithmeticError)
+
+
+@pytest.mark.parametrize("estimator", ["difference", "pair-ratio"])
+def test_the_view_waits_for_light_and_goes_on_when_it_comes(estimator: str) -> None:
+    """Noise around darkness may leave a total below 0 in the first, short block of a dim sample."""
+    config = small_config(reconstruction={"refresh_s": 0.0, "estimator": estimator})
+    collector = EvidenceCollector(64, 0.0)
+    collector.add(block_of(0, [1, 2, 3], -30.0, 0.0))
+    with pytest.raises(NothingSeenError, match=r"found a total light of -30 .* in 3 pairs; expected more than 0"):
+        reconstruct(collector.snapshot(), config)
+    shown: list[int] = []
+    made, looked = threading.Event(), threading.Event()
+
+    def show(image: LiveImage) -> None:
+        shown.append(image.n_pairs)
+        made.set()
+
+    class Watched(EvidenceCollector):
+        def snapshot(self) -> Evidence:
+            looked.set()
+            return collector.snapshot()
+
+    pipeline = LivePipeline(Watched(64, 0.0), config, on_image=show)
+    pipeline.notify()
+    assert looked.wait(30)
+    collector.add(block_of(1, list(range(1, 64)), 1000.0, 0.0))
+    pipeline.notify()
+    assert made.wait(30), pipeline.failure
+    pipeline.close()
+    assert pipeline.failure is None
+    assert shown == [66]
 
 
 def test_closing_leaves_no_thread_and_can_be_repeated(config: AcquisitionConfig) -> None:

@@ -12,6 +12,7 @@ from acquisition.evidence import Evidence
 from acquisition.reconstruction import estimate_coefficients, reconstruct
 from models.estimators import Estimate
 from models.noise import NoiseModel, draw_statistics
+from models.statistics import CoefficientStatistics
 from tests.acquisition.rehearsal import small_config
 
 GAIN, SIDE, TOTAL = 2.0, 4, 4e4
@@ -87,3 +88,50 @@ def test_untaken_coefficients_have_no_weight_and_the_prior_mean_in_their_place()
     assert np.isnan(made.estimate.coefficients[20:]).all()
     assert np.isfinite(made.wiener).all()
     assert np.allclose(made.wiener, 100.0, rtol=0.02)
+
+
+def test_few_photoelectrons_are_not_taken_for_certainty() -> None:
+    """All of a coefficient's light in one exposure of its pairs: a ratio of 1, which says that it has no noise."""
+    photoelectrons = 6.0
+    image = np.full((8, 8), GAIN * photoelectrons / 64)
+    total = float(image.sum())
+    count = np.ones(64, dtype=np.int32)
+    count[0] = 0
+    config = small_config(noise={"gain": GAIN, "variance": 0.0}, reconstruction={"estimator": "pair-ratio"})
+    drawn = []
+    for seed in range(300):
+        statistics = draw_statistics(image, count, NoiseModel(GAIN, 0.0), np.random.default_rng(seed))
+        evidence = Evidence(statistics, np.asarray(total * count, dtype=np.float64), 0.0, 0.0, total, 63, 1, 63, 0)
+        drawn.append(estimate_coefficients(evidence, config))
+    z, variance = (np.array([getattr(each, name)[1:] for each in drawn]) for name in ("coefficients", "variance"))
+    assert np.isfinite(z).all()  # also where a pair saw no light at all
+    assert np.allclose(variance, GAIN * total)
+    # The image is flat, so that all of z is noise: its power is the stated variance.
+    assert np.isclose(np.mean(z**2), GAIN * total, rtol=0.05)
+
+
+def test_the_shot_noise_of_a_background_biases_the_pair_ratio_too() -> None:
+    """2(b + aB)/(M·T²) of 5 %: the smoothed sums take the ratio's place, though 2b/(M·T²) alone is 0."""
+    background = 0.05 * TOTAL**2 / (2 * GAIN)
+    config = small_config(
+        noise={"gain": GAIN, "variance": 0.0}, reconstruction={"estimator": "pair-ratio"}, sensing={"side": 8}
+    )
+    count = np.ones(SIDE**2, dtype=np.int32)
+    count[0] = 0
+    truth = dense(lopsided_sample())
+    rng = np.random.default_rng(5)
+    slopes = []
+    for _ in range(4000):
+        plus, minus = (
+            GAIN * rng.poisson((np.maximum(TOTAL + sign * truth, 0) / 2 + background) / GAIN) * count
+            for sign in (1, -1)
+        )
+        statistics = CoefficientStatistics(count, plus - minus, np.zeros(SIDE**2), plus + minus)
+        evidence = Evidence(
+            statistics, np.asarray(TOTAL * count, dtype=np.float64), 0.0, background, TOTAL, 10_000, 1, 15, 0
+        )
+        estimate = estimate_coefficients(evidence, config)
+        slopes.append((estimate.coefficients[1:] @ truth[1:]) / (truth[1:] @ truth[1:]))
+    error = np.std(slopes) / np.sqrt(len(slopes))
+    assert error < 0.005
+    assert abs(np.mean(slopes) - 1) < 3 * error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import tifffile
 import torch
 
+from acquisition import run as run_module
 from acquisition.acquisition_file import validate_acquisition
 from acquisition.check import Verdict, check_acquisition
 from acquisition.config import AcquisitionConfig, on_record
@@ -24,13 +26,15 @@ from acquisition.problems import AcquisitionFileError
 from acquisition.readings import Readings
 from acquisition.reconstruction import MissingModelError, estimate_coefficients, reconstruct
 from acquisition.run import RunResult, acquire, resume
+from acquisition.run_layout import RunState
 from acquisition.sensing_plan import plan_sensing
 from acquisition.stored_models import DifferentRunError
 from acquisition.stored_reconstruction import reconstruct_run
 from acquisition.stored_run import StoredRun
 from acquisition.trained_models import trained_models
 from models.learning import shipped_models
-from models.learning.model_file import load_model
+from models.learning.model_card import ModelFileError
+from models.learning.model_file import load_model, save_model
 from tests.acquisition.real_bench import CommandLine
 from tests.acquisition.rehearsal import asymmetric_sample, small_config
 from tests.models.learning.tiny_model import saved, tiny_model
@@ -374,6 +378,71 @@ def test_the_check_and_the_run_say_what_a_model_was_not_trained_over(tmp_path: P
     result, _ = acquired(config)
     assert any("S = 150" in warning for warning in result.warnings)
     assert any("S = 150" in warning for warning in StoredRun(result.run).facts["warnings"])
+
+
+def test_a_mask_that_is_drawn_as_it_was_not_learned_for_is_warned_of(tmp_path: Path, model: Path) -> None:
+    config = a_config(tmp_path, sensing={"draw": "bernoulli"})
+    (finding,) = [each for each in check_acquisition(config) if each.what == "trained model"]
+    assert finding.verdict is Verdict.WARNING
+    assert "learned for systematic draws, and sensing.draw is bernoulli" in finding.found
+
+
+def test_a_network_beside_another_mask_does_not_care_for_the_draw(tmp_path: Path, model: Path) -> None:
+    sensing = {"draw": "bernoulli", "mask": {"kind": "uniform"}}
+    sample = asymmetric_sample(8)
+    config = a_config(tmp_path, sensing=sensing, reconstruction={"model": str(model)})
+    assert summarize(config, plan_sensing(config, sample), sample).beyond_training == ()
+
+
+def test_the_shot_noise_of_a_background_counts_as_noise_that_a_model_was_trained_over(
+    tmp_path: Path, model: Path
+) -> None:
+    """Over the squared peak b + aB is 0.15, of 0.1 at most."""
+    background = 0.15 * PEAK**2 / 2.0
+    config = a_config(tmp_path, bench={"background_photoelectrons": background / 2.0})
+    sample = asymmetric_sample(8) * PEAK / asymmetric_sample(8).max()
+    (warning,) = summarize(config, plan_sensing(config, sample), sample).beyond_training
+    assert "b = 0.15, trained from 0 to 0.1" in warning
+    assert f"the shot noise of the background, {background:.4g} detector units" in warning
+
+
+def test_reconstructing_beyond_what_a_model_was_trained_over_is_warned_of(
+    tmp_path: Path, model: Path, hadascope: CommandLine
+) -> None:
+    config = a_config(tmp_path, sensing={"repeats": 150}, reconstruction={"method": "wiener-tv"})
+    result, _ = acquired(config)
+    (warning,) = reconstruct_run(result.run, method="network").warnings
+    assert "S = 150, trained from 1 to 100" in warning
+    assert "warning: the model" in hadascope("reconstruct", str(result.run), "--method", "network", "--overwrite").out
+    assert reconstruct_run(result.run, overwrite=True).warnings == ()
+
+
+def test_a_network_that_cannot_be_made_is_refused_before_any_device_and_before_anything_is_overwritten(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Card and weights belong together, and yet are of no architecture: only making the network tells."""
+    earlier, _ = acquired(a_config(tmp_path))
+    unfinished = broken_off(a_config(tmp_path, output={"run": str(tmp_path / "unfinished.zarr")}))
+    whole = tiny_model()
+    save_model(model, replace(whole, card=whole.card.model_copy(update={"uncertainty": {"certainly": 1.0}})))
+    config = a_config(tmp_path)
+    (finding,) = [each for each in check_acquisition(config) if each.what == "trained model"]
+    assert finding.verdict is Verdict.REFUSED
+    assert "the card's uncertainty cannot be used" in finding.found
+    monkeypatch.setattr(run_module, "connected_devices", no_device)
+    with pytest.raises(ModelFileError, match="the card's uncertainty cannot be used"):
+        acquire(config, overwrite=True)
+    assert StoredRun(earlier.run).state is RunState.FINISHED
+    assert earlier.picture.exists()
+    before = StoredRun(unfinished).facts
+    monkeypatch.setattr("acquisition.resumption.must_be_unchanged", lambda *_: None)
+    with pytest.raises(ModelFileError):
+        resume(unfinished)
+    assert StoredRun(unfinished).facts["state"] == before["state"]
+
+
+def no_device(*_: object) -> None:
+    raise AssertionError("a device was touched")
 
 
 def stop(readings: Readings) -> None:
