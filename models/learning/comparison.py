@@ -13,7 +13,6 @@ from models.learning.scores import (
     Condition,
     Metric,
     Scores,
-    Summary,
     doses_match,
 )
 
@@ -51,23 +50,6 @@ def compare(
         Comparison(first, second, metric, test.n, test.mean, test.low, test.high, test.p, float(p_holm))
         for (first, second), test, p_holm in zip(pairs, tests, corrected, strict=True)
     )
-
-
-def best_against_the_others(
-    scores: Scores, summaries: Sequence[Summary], metric: Metric = "psnr"
-) -> list[tuple[Condition, Condition]]:
-    """The condition of the highest mean beside every other one, for ``compare``; [] for fewer than two.
-
-    summaries: conditions to choose from. The best is chosen by the same scores that the tests then use: its lead over
-    the second is a little flattered. Raises UnmatchedDoseError.
-    """
-    if len(summaries) < 2:
-        return []
-    best = max(summaries, key=lambda summary: getattr(summary, metric).mean).condition
-    others = [summary.condition for summary in summaries if summary.condition != best]
-    for other in others:
-        _check_dose(scores, best, other)
-    return [(best, other) for other in others]
 
 
 def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:

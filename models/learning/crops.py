@@ -156,21 +156,6 @@ def usable(crops: CropSet) -> tuple[CropSet, list[str]]:
     return (chosen(crops, ~constant) if left_out else crops), left_out
 
 
-def downsampled(crops: CropSet, factor: int) -> CropSet:
-    """Crops [n/factor, n/factor]: means over boxes of factor × factor pixels, of the repeats (then float32) as well.
-
-    Raises CropError unless factor divides n.
-    """
-    n = crops.images.shape[-1]
-    if factor < 1 or n % factor:
-        raise CropError(f"found crops of {n} × {n} pixels and a factor of {factor}; expected a factor that divides {n}")
-    return replace(
-        crops,
-        images=_box_means(crops.images, factor),
-        repeats=None if crops.repeats is None else _box_means(crops.repeats, factor),
-    )
-
-
 def _corners(field: FieldOfView, n: int, step: int) -> list[tuple[int, int]]:
     height, width = field.image.shape
     if min(height, width) < n:
@@ -212,12 +197,6 @@ def _repeats(
             row += 1
     assert kept is not None
     return kept[:, :count]
-
-
-def _box_means(images: NDArray[np.generic], factor: int) -> NDArray[np.float32]:
-    side = images.shape[-1] // factor
-    boxes = images.reshape(*images.shape[:-2], side, factor, side, factor)
-    return np.asarray(boxes.mean(axis=(-3, -1), dtype=np.float32))
 
 
 def _label(crops: CropSet, k: int) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 from models.learning.field_of_view import FieldOfView, FrameFiles
 from models.learning.image_files import NotAnImageError, grey, in_natural_order, single_image
 
-TEST_FIELD = "19"
 MIXED_TEST_SET = "test_mix"
 
 
@@ -36,11 +35,6 @@ def read_fmd_type(path: Path, name: str) -> list[FieldOfView]:
         field = mean.parent.name if mean.name == _MEAN else mean.stem
         fields.append(FieldOfView(f"{view}/{field}", image, repeats, str(mean)))
     return fields
-
-
-def is_test_field(name: str) -> bool:
-    """Whether a field of view's name, TYPE/FIELD, is one that the data set's authors keep for tests: field 19."""
-    return name.rpartition("/")[2] == TEST_FIELD
 
 
 def _means_and_frames(path: Path) -> list[tuple[Path, tuple[Path, ...]]]:

@@ -43,7 +43,7 @@ class UncertaintyCalibration:
     ) -> NDArray[np.float64]:
         """Calibrated Laplace scale of every pixel of an image [n, n], float64 [n, n].
 
-        The network's scales tell pixels apart; how large they are on the whole the predicted error knows better.
+        The network's scales tell pixels apart; how large they are on the whole the predicted error has a say in.
         """
         scale = _rescaled(raw_scale, predicted_mse)
         return scale * np.interp(_level(image, scale), self.levels, self.factors)
@@ -125,7 +125,9 @@ def _scales_mse(raw_scale: NDArray[np.float64]) -> float:
 
 
 def _rescaled(raw_scale: NDArray[np.float64], predicted_mse: float) -> NDArray[np.float64]:
-    return np.asarray(raw_scale * np.sqrt(predicted_mse / max(_scales_mse(raw_scale), _LEAST)), dtype=np.float64)
+    """Scales half-way, by their logarithms, between what the network says and what the predicted error asks for."""
+    ratio = predicted_mse / max(_scales_mse(raw_scale), _LEAST)
+    return np.asarray(raw_scale * ratio**0.25, dtype=np.float64)
 
 
 def _level(image: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,7 +14,6 @@ from models.learning.comparison import (
     IncomparableScoresError,
     UnmatchedDoseError,
     UnpairedScoresError,
-    best_against_the_others,
     compare,
     holm,
 )
@@ -131,15 +130,3 @@ def test_an_infinite_score_is_not_compared() -> None:
 def test_an_unknown_condition_is_not_compared() -> None:
     with pytest.raises(UnknownConditionError):
         compare(table({A: [30.0, 31.0]}), [(A, B)])
-
-
-def test_the_best_is_paired_with_every_other() -> None:
-    scores = table({A: [30.0, 32.0], B: [35.0, 36.0], C: [31.0, 31.5]})
-    assert best_against_the_others(scores, scores.summaries()) == [(B, A), (B, C)]
-    assert best_against_the_others(scores, scores.summaries()[:1]) == []
-
-
-def test_there_is_no_best_among_unequal_doses() -> None:
-    scores = table({A: [30.0, 32.0], B: [35.0, 36.0]}, {A: 1000, B: 2000})
-    with pytest.raises(UnmatchedDoseError):
-        best_against_the_others(scores, scores.summaries())

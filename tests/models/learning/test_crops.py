@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from skimage.measure import block_reduce
 
 from models.learning.crops import (
     CropError,
@@ -20,7 +19,6 @@ from models.learning.crops import (
     TooFewFieldsError,
     chosen,
     crops_of,
-    downsampled,
     scaled,
     split_by_field,
     usable,
@@ -291,29 +289,6 @@ def test_repeats_may_be_negative_but_not_missing() -> None:
     frames[1, 2, 3, 3] = np.nan
     with pytest.raises(NotAnImageError, match=r"crop 1 of f1 \(repeats\) holds 1 NaN"):
         usable(replace(crops, repeats=frames))
-
-
-@pytest.mark.parametrize("factor", [1, 2, 4])
-def test_downsampling_takes_means_over_boxes(factor: int) -> None:
-    crops = with_repeats(some_images(3, 8))
-    result = downsampled(crops, factor)
-    assert crops.repeats is not None
-    assert result.repeats is not None
-    np.testing.assert_allclose(
-        result.images, block_reduce(crops.images.astype(np.float64), (1, factor, factor), np.mean), rtol=1e-6
-    )
-    np.testing.assert_allclose(
-        result.repeats.astype(np.float64),
-        block_reduce(crops.repeats.astype(np.float64), (1, 1, factor, factor), np.mean),
-        rtol=1e-6,
-    )
-    assert result.names == crops.names
-
-
-@pytest.mark.parametrize("factor", [0, 3, 16])
-def test_a_factor_that_does_not_divide_the_side_is_refused(factor: int) -> None:
-    with pytest.raises(CropError, match=f"8 × 8 pixels and a factor of {factor}"):
-        downsampled(with_repeats(some_images(1, 8)), factor)
 
 
 @given(st.lists(st.booleans(), min_size=6, max_size=6))

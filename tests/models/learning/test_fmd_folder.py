@@ -12,7 +12,6 @@ from PIL import Image
 
 from models.learning.crops import crops_of
 from models.learning.fields_of_view import read_fields_of_view
-from models.learning.fmd_folder import is_test_field
 from models.learning.image_files import NotAnImageError, UnreadableImageError
 
 TYPES = ("Confocal_BPAE_G", "Confocal_BPAE_R", "TwoPhoton_MICE")
@@ -121,8 +120,3 @@ def test_the_mixed_test_set_is_read_when_it_is_asked_for(fmd: Path) -> None:
     assert field.name == "test_mix/Confocal_BPAE_G_0"
     assert field.repeats is not None
     assert field.repeats.read(50).tolist() == FRAMES["Confocal_BPAE_G", 19][:1].tolist()
-
-
-def test_field_19_is_for_tests(fmd: Path) -> None:
-    names = {each.name for each in read_fields_of_view(fmd)}
-    assert {name for name in names if is_test_field(name)} == {"Confocal_BPAE/19", "TwoPhoton_MICE/19"}
