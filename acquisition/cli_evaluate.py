@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from acquisition.cli_frame import INTERRUPTED
-from acquisition.cli_train import DataArgument
+from acquisition.cli_train import DataArgument, missing_is_bad_input
 
 
 def evaluate(
@@ -36,28 +36,31 @@ def evaluate(
     """Hold masks and reconstructions against each other at the same dose; stopped, it goes on where it was."""
     from acquisition.console_training import evaluation_bar, print_comparisons
     from acquisition.evaluation_request import evaluation_request
+    from acquisition.interrupts import orderly_interrupts
     from models.learning.evaluation_report import evaluate_all, write_report
 
-    request = evaluation_request(
-        data=data,
-        validation=validation or [],
-        n=side,
-        gain=gain,
-        variance=variance,
-        alphas=alpha or [0.25, 0.125],
-        repeats=repeats,
-        draws=draw or ["bernoulli", "systematic"],
-        models=model,
-        every=every,
-        raw_repeats=raw_repeats,
-        name=name,
-        seed=seed,
-    )
+    with missing_is_bad_input():
+        request = evaluation_request(
+            data=data,
+            validation=validation or [],
+            n=side,
+            gain=gain,
+            variance=variance,
+            alphas=alpha or [0.25, 0.125],
+            repeats=repeats,
+            draws=draw or ["bernoulli", "systematic"],
+            models=model,
+            every=every,
+            raw_repeats=raw_repeats,
+            name=name,
+            seed=seed,
+        )
     try:
-        with evaluation_bar() as on_row:
-            scores = evaluate_all(request, output, on_row)
+        with orderly_interrupts():
+            with evaluation_bar() as on_row:
+                scores = evaluate_all(request, output, on_row)
+            page, compared = write_report(request, scores, output)
     except KeyboardInterrupt:
         typer.echo(f"interrupted: the same command goes on from the rows in {output}", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    page, compared = write_report(request, scores, output)
     print_comparisons(page, compared)

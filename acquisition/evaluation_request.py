@@ -49,6 +49,8 @@ def evaluation_request(
     """
     check_side(n)
     noise = NoiseModel(gain, variance)
+    if not np.isfinite([gain, variance]).all():
+        raise EvaluationRequestError(f"found a = {gain:g}, b = {variance:g}; expected finite numbers")
     for draw in draws:
         if draw not in get_args(Draw):
             raise EvaluationRequestError(f"found the draw {draw!r}; expected {' or '.join(get_args(Draw))}")
@@ -63,7 +65,7 @@ def evaluation_request(
         validation=held_out,
         repeats_of=None if crops.repeats is None else crops.repeats[::every],
         noise=noise,
-        alphas=tuple(alphas),
+        alphas=tuple(dict.fromkeys(alphas)),
         repeats=repeats,
         draws=tuple(draw for draw in get_args(Draw) if draw in draws),
         prior=_prior(loaded, n),

@@ -21,6 +21,8 @@ MODULES = (
     "calibration",
     "image_noise",
     "self_check",
+    "reconstruction",
+    "learning",
 )
 
 

@@ -30,7 +30,7 @@ def test_every_module_that_is_named_exists(module: str) -> None:
 
 
 def test_the_bench_of_the_readme_can_be_planned_and_rehearsed() -> None:
-    snippet, _ = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    snippet, _, _ = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
     document = {**yaml.safe_load(example_dry_run().read_text(encoding="utf-8")), **yaml.safe_load(snippet)}
     config = validate_acquisition(document, "the README")
     assert not config.simulated
@@ -41,6 +41,15 @@ def test_the_bench_of_the_readme_can_be_planned_and_rehearsed() -> None:
     assert summary.forecast_psnr is not None
     assert summary.false_alarms is not None
     assert summary.false_alarms < 1e-6
+
+
+def test_the_learned_sensing_of_the_readme_can_be_planned_on_simulated_devices() -> None:
+    *_, snippet = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    document = {**yaml.safe_load(example_dry_run().read_text(encoding="utf-8")), **yaml.safe_load(snippet)}
+    config = rehearsal_of(validate_acquisition(document, "the README"))
+    plan = plan_sensing(config, None)
+    assert plan.models.network is not None
+    assert plan.mask.mean() == pytest.approx(config.sensing.alpha, rel=1e-3)
 
 
 def test_continuous_integration_runs_the_test_command_of_the_readme() -> None:

@@ -27,9 +27,10 @@ from models.learning.evaluation_plan import (
     schemes_of_table,
 )
 from models.learning.model_file import TrainedModel
+from models.learning.raw_repeats import measured_from_repeats
 from models.learning.result_plots import Example, draw_masks, draw_psnr_boxes, draw_reconstructions
 from models.learning.results_table import TableSetting, comparisons_markdown, results_markdown, write_summaries
-from models.learning.scores import Condition, Score, Scores
+from models.learning.scores import Condition, Score, Scores, doses_match
 from models.learning.uncertainty_check import UncertaintyScores, check_uncertainty
 from models.masks import half_half
 from models.noise import NoiseModel
@@ -70,11 +71,11 @@ def evaluate_all(request: EvaluationRequest, folder: Path, progress: Progress | 
 
     Writes scores-α.csv for every α and the weights of TV-W. Raises what ``evaluate`` raises.
     """
+    schemes_at = {alpha: schemes_of(request, alpha) for alpha in request.alphas}
     folder.mkdir(parents=True, exist_ok=True)
     noise = request.noise if request.repeats_of is None else RawRepeats(request.repeats_of)
     rows: list[Score] = []
-    for alpha in request.alphas:
-        schemes = schemes_of(request, alpha)
+    for alpha, schemes in schemes_at.items():
         methods = methods_of_table(request.prior, request.models, _tv_wavelet_weights(request, alpha, folder))
         binary_learned = {scheme.name for scheme in schemes if scheme.name.startswith(BINARY)}
         wanted = {
@@ -91,7 +92,7 @@ def evaluate_all(request: EvaluationRequest, folder: Path, progress: Progress | 
             seed=request.seed,
             data_range=1.0,
             path=folder / f"scores-{alpha:g}.csv",
-            method_facts={name: _facts(name, request.models) for name in methods},
+            method_facts={name: _facts(name, request.models, alpha) for name in methods},
             only=wanted,
             progress=progress,
         )
@@ -144,10 +145,16 @@ def write_report(request: EvaluationRequest, scores: Scores, folder: Path) -> tu
         data_range=1.0,
         noise=request.noise if request.repeats_of is None else None,
     )
-    compared = compare(scores, questions(scores))
+    asked = questions(scores)
+    compared = compare(scores, [pair for pair in asked if _comparable(scores, *pair)])
     parts = [f"# {request.name}", results_markdown(scores, setting)]
     if compared:
         parts += ["## Compared image by image", comparisons_markdown(compared)]
+    if len(compared) < len(asked):
+        left_out = "\n".join(
+            f"- {first} and {second}" for first, second in asked if not _comparable(scores, first, second)
+        )
+        parts.append(f"Not compared, on fewer than two images or at doses that differ by more than 1 %:\n\n{left_out}")
     checked = _uncertainty(request)
     if checked:
         parts += ["## What the networks say of themselves", _uncertainty_markdown(checked)]
@@ -162,6 +169,11 @@ def write_report(request: EvaluationRequest, scores: Scores, folder: Path) -> tu
     draw_psnr_boxes(folder / "psnr.png", scores, request.name)
     draw_reconstructions(folder / "reconstructions.png", _examples(request), 1.0)
     return page, compared
+
+
+def _comparable(scores: Scores, first: Condition, second: Condition) -> bool:
+    """Whether a paired test can be made: two images at least, at one dose."""
+    return len(scores.of(first)) > 1 and doses_match((scores.mean_pairs(first), scores.mean_pairs(second)))
 
 
 def _tv_wavelet_weights(request: EvaluationRequest, alpha: float, folder: Path) -> tuple[float, float] | None:
@@ -186,10 +198,11 @@ def _tv_wavelet_weights(request: EvaluationRequest, alpha: float, folder: Path) 
     return found.tv_weight, found.wavelet_weight
 
 
-def _facts(method: str, models: Sequence[TrainedModel]) -> str:
-    """What a method's rows were made by: the digests of its networks' weights."""
+def _facts(method: str, models: Sequence[TrainedModel], alpha: float) -> str:
+    """What a method's rows at one α were made by: the digests of its networks' weights."""
     kind = {COMPACT: "compact", PAPER_UNET: "paper-unet"}.get(method)
-    return " ".join(model.card.sha256 for model in models if model.card.kind == kind)
+    serving = [model.card for model in models if (model.card.kind, model.card.alpha) == (kind, alpha)]
+    return " ".join(card.sha256 for card in serving)
 
 
 def _uncertainty(request: EvaluationRequest) -> list[tuple[SensingScheme, UncertaintyScores]]:
@@ -232,8 +245,12 @@ def _examples(request: EvaluationRequest) -> list[Example]:
                 continue
             made = methods[method](schemes[name])
             if made is not None:
-                rng = np.random.default_rng([request.seed, k])
-                estimate = simulated_estimate(truth, schemes[name].counts(k), request.noise, rng)
+                counts, rng = schemes[name].counts(k), np.random.default_rng([request.seed, k])
+                estimate = (
+                    simulated_estimate(truth, counts, request.noise, rng)
+                    if request.repeats_of is None
+                    else measured_from_repeats(request.repeats_of[k], counts, rng)
+                )
                 images[f"{method},\n{name}"] = np.asarray(made(estimate))
         examples.append(Example(f"image {k}", truth, images))
     return examples

@@ -138,7 +138,7 @@ def test_the_digest_of_a_card_depends_on_what_it_says_and_not_on_its_layout(tmp_
     backwards = json.dumps(dict(reversed(document.items()))).replace(", ", ",\r\n")
     card_of(path).write_text("\ufeff" + backwards, encoding="utf-8", newline="")
     assert read_card(card_of(path)).digest == before
-    change_card(path, uncertainty={**document["uncertainty"], "error_offset": 0.1})
+    change_card(path, uncertainty={**document["uncertainty"], "measured_factor": 1.1})
     assert read_card(card_of(path)).digest != before
     save_model(path, tiny_model(seed=1))
     assert read_card(card_of(path)).digest != before
@@ -172,7 +172,7 @@ BAD_WEIGHTS: list[tuple[str, Callable[[Tensors], None], str]] = [
     ("missing", drop("head.bias"), r"head\.bias: missing"),
     ("no mask", drop("sensing.mask"), r"sensing\.mask: missing"),
     ("extra", extra, r"a\.stranger: not on the card"),
-    ("misshapen", put("head.weight", lambda w: w.T), r"head\.weight: found shape .* expected \[8, 4, 1, 1\]"),
+    ("misshapen", put("head.weight", lambda w: w.T), r"head\.weight: found shape .* expected \[12, 4, 1, 1\]"),
     ("wrong side", put("prior.variance", lambda v: v[:16]), r"prior\.variance: found shape \[16\]; expected \[64\]"),
     ("mean", put("sensing.mask", lambda m: 0.9 * m), r"sensing\.mask: found mean 0\.45\d*; expected α = 0\.5"),
     ("no probability", put("sensing.mask", lambda m: m * 2), r"values outside \[0, 1\]"),

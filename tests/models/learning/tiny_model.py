@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from models.learning.compact_network import CompactArchitecture, CompactNetwork
 from models.learning.model_card import DataSource, ModelCard, TrainedOver, plain_numbers
 from models.learning.model_file import TrainedModel, save_model, unit_prior
+from models.learning.paper_unet import PaperUNet
 from models.learning.uncertainty import UncertaintyCalibration
 from models.masks import water_filling
 from models.priors import power_law_prior
@@ -43,6 +45,14 @@ def tiny_model(n: int = 8, alpha: float = 0.5, *, seed: int = 0, **changes: Any)
         **changes,
     }
     return TrainedModel(ModelCard.model_validate(card), mask, prior, random_weights(seed))
+
+
+def tiny_paper_model(mask: NDArray[np.float64], alpha: float, *, seed: int = 0) -> TrainedModel:
+    """An untrained U-Net of the paper, for a mask [N]."""
+    model = tiny_model(round(len(mask) ** 0.5), alpha, seed=seed, kind="paper-unet", draw="bernoulli", architecture={})
+    torch.manual_seed(seed)
+    weights = {name: value.numpy() for name, value in PaperUNet().state_dict().items()}
+    return TrainedModel(model.card, mask, model.prior, weights)
 
 
 def random_weights(seed: int) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
