@@ -52,7 +52,7 @@ def schemes_of_table(
     }
     for model in models:
         if (model.card.n, model.card.alpha) == (n, alpha) and mask_name(model, masks) is None:
-            name = LEARNED if model.card.kind == "compact" else LEARNED_BY_PAPER
+            name = _free(LEARNED if model.card.kind == "compact" else LEARNED_BY_PAPER, masks)
             masks[name] = model.mask
             masks[BINARY + name] = top_alpha(model.mask, alpha)
     schemes = []
@@ -67,6 +67,12 @@ def schemes_of_table(
 def mask_name(model: TrainedModel, masks: Mapping[str, NDArray[np.float64]]) -> str | None:
     """The name of the mask that a model was trained with, None where it is none of these (it was learned)."""
     return next((name for name, mask in masks.items() if np.allclose(mask, model.mask, atol=1e-6)), None)
+
+
+def _free(name: str, masks: Mapping[str, NDArray[np.float64]]) -> str:
+    """The name, or with the first number that tells it from others of its kind."""
+    numbered = (name if k == 1 else f"{name} {k}" for k in range(1, len(masks) + 2))
+    return next(each for each in numbered if each not in masks)
 
 
 def methods_of_table(

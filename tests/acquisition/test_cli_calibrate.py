@@ -31,7 +31,7 @@ def written(folder: Path, **sections: Any) -> Path:
 
 def readme_bench(folder: Path) -> Path:
     """The README's own bench as a file in a folder, of 8 × 8 px."""
-    snippet, _ = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    snippet, _, _ = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
     example = yaml.safe_load(example_dry_run().read_text(encoding="utf-8"))
     document = {**example, **yaml.safe_load(snippet), "bench": {"pace": 0.0}}
     document["output"] = {"run": str(folder / "hela.zarr")}
@@ -44,7 +44,7 @@ def readme_bench(folder: Path) -> Path:
 
 def test_the_way_of_the_readme_leads_from_calibrating_to_acquiring(hadascope: CommandLine, tmp_path: Path) -> None:
     """The file names a calibration that is not there yet; the command writes it, and then the file can be acquired."""
-    _, snippet = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    _, snippet, _ = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
     named = yaml.safe_load(snippet)["noise"]["calibration"]
     path = tmp_path / named
     bench = {"gain": 2.0, "variance": 400.0, "photoelectrons_per_px": 400.0}

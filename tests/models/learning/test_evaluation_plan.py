@@ -97,6 +97,15 @@ def test_the_water_filled_mask_is_that_of_its_draw_at_the_light_of_the_images() 
     np.testing.assert_allclose(systematic, water_filling(prior, ALPHA, REPEATS, pair_variance), atol=1e-9)
 
 
+def test_two_learned_masks_of_one_kind_are_told_apart_by_number() -> None:
+    other = compact_model()
+    another = replace(other, mask=np.roll(other.mask[1:], 3))
+    another = replace(another, mask=np.concatenate([[other.mask[0]], another.mask]))
+    schemes = schemes_for([other, another])
+    np.testing.assert_array_equal(named(schemes, LEARNED).mask, other.mask)
+    np.testing.assert_array_equal(named(schemes, f"{LEARNED} 2").mask, another.mask)
+
+
 def test_learned_masks_are_named_after_whose_they_are_and_come_as_ones_and_zeros_too() -> None:
     models = [compact_model(), tiny_paper_model(paper_mask(), ALPHA)]
     schemes = schemes_for(models)

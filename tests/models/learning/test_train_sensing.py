@@ -20,7 +20,7 @@ from models.learning.compact_training import CompactTask
 from models.learning.model_file import TrainedModel, load_model
 from models.learning.paper_training import PaperTask
 from models.learning.paper_unet import PaperUNet
-from models.learning.train_sensing import SensingRequest, SensingRequestError, masks_beside
+from models.learning.train_sensing import SensingRequest, SensingRequestError, masks_beside, train_sensing
 from models.learning.training import EpochReport
 from models.masks import half_half, low_sequency, random_binary, uniform, validate_mask, water_filling
 from models.noise import NoiseModelError
@@ -369,3 +369,28 @@ def test_the_learned_mask_is_shown_beside_those_that_need_no_learning(tmp_path: 
     fixed = request_of(gradient="none", start="half-half", training={"epochs": 1})
     beside = masks_beside(fixed, trained(tmp_path / "fixed", fixed, images=images), images)
     assert list(beside) == ["uniform", "low-sequency", "water-filling", "half-half"]
+
+
+@pytest.mark.parametrize("changes", [{}, {"kind": "paper-unet", "draw": "bernoulli", "gradient": "gumbel"}])
+def test_a_training_from_raw_repeats_takes_its_noise_from_them(tmp_path: Path, changes: dict[str, Any]) -> None:
+    truth = spots(8, 16)
+    noise = 0.05 * np.random.default_rng(1).standard_normal((8, 8, 16, 16)).astype(np.float32)
+    behind = np.concatenate([truth[:, None], truth[:, None] + noise], axis=1)
+    model = train_sensing(
+        request_of(**changes),
+        behind,
+        behind[:4],
+        tmp_path / "model",
+        tmp_path / "training",
+        data=SOURCES,
+        command="hadascope train sensing",
+    )
+    assert model.mask.mean() == pytest.approx(0.25, rel=1e-3)
+    if not changes:
+        assert model.card.metrics["interval_90_coverage"] == pytest.approx(0.9, abs=0.01)
+
+
+def test_fewer_raw_repeats_than_pairs_that_may_be_drawn_are_refused(tmp_path: Path) -> None:
+    behind = np.repeat(spots(6, 16)[:, None], 8, axis=1)
+    with pytest.raises(SensingRequestError, match=r"found 7 raw repeats .* expected S = 8"):
+        train_sensing(request_of(), behind, behind, tmp_path / "model", tmp_path / "training", data=SOURCES, command="")
