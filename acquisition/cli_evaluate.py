@@ -34,7 +34,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Hold masks and reconstructions against each other at the same dose; stopped, it goes on where it was."""
-    from acquisition.console_training import evaluation_bar, print_comparisons
+    from acquisition.console_training import evaluation_bar, print_results
     from acquisition.evaluation_request import evaluation_request
     from acquisition.interrupts import orderly_interrupts
     from models.learning.evaluation_report import evaluate_all, write_report
@@ -59,8 +59,8 @@ def evaluate(
         with orderly_interrupts():
             with evaluation_bar() as on_row:
                 scores = evaluate_all(request, output, on_row)
-            page, compared = write_report(request, scores, output)
+            page, _ = write_report(request, scores, output)
     except KeyboardInterrupt:
         typer.echo(f"interrupted: the same command goes on from the rows in {output}", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    print_comparisons(page, compared)
+    print_results(page)

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from acquisition.training_request import ModelOutput
-from models.learning.comparison import Comparison
 from models.learning.evaluation import Progress as RowProgress
 from models.learning.model_file import SUFFIXES, TrainedModel
 from models.learning.scores import Score
@@ -83,16 +82,10 @@ def evaluation_bar() -> Iterator[RowProgress]:
         yield on_row
 
 
-def print_comparisons(page: Path, compared: Sequence[Comparison]) -> None:
-    """What was found, and where the tables lie."""
-    console = Console()
-    for one in compared:
-        console.print(
-            f"{one.first} − {one.second}: {one.mean_difference:+.2f} dB [{one.low:+.2f}, {one.high:+.2f}]",
-            highlight=False,
-            markup=False,
-        )
-    console.print(f"written: {page}, and scores and pictures beside it", highlight=False)
+def print_results(page: Path) -> None:
+    """The tables, as they stand on the page, and where it lies."""
+    Console().print(page.read_text(encoding="utf-8"), highlight=False, markup=False, soft_wrap=True)
+    Console().print(f"written: {page}, and scores and pictures beside it", highlight=False, soft_wrap=True)
 
 
 def print_images(images: TrainingImages) -> None:
