@@ -37,8 +37,10 @@ def weighted_tv_image(
     measured: NDArray[np.float64] = np.where(weights > 0, estimate.coefficients, 0.0)
     plain = inverse_image(measured)
     weight = tv_weight(weights, estimate.total, weight_factor) / (len(weights) * largest)
-    # In units of the weight, or of the light where it is 0: no precision is lost, whatever the detector's units.
-    unit = weight or float(np.abs(plain).max()) or 1.0
+    # In units of the weight, or of the light where it is 0 or next to it: no precision is lost, whatever the detector's
+    # units, and nothing overflows.
+    brightest = float(np.abs(plain).max())
+    unit = (max(weight, _SMALLEST_UNIT * brightest) if weight > 0 else brightest) or 1.0
     dtype = float_type_for(plain / unit)
     z, relative, image = (
         torch.from_numpy(np.asarray(each, dtype=np.float64)).to(dtype)
@@ -95,6 +97,8 @@ class NothingMeasuredError(ValueError):
     """An estimate without a single coefficient."""
 
 
+# Of the brightest pixel.
+_SMALLEST_UNIT = 1e-9
 _INNER_ITERATIONS = 5
 # The dual field starts at 0: too few iterations would put back into a good start what total variation took out of it.
 _FIRST_INNER_ITERATIONS = 30

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.linalg import hadamard
@@ -103,6 +103,7 @@ def test_the_default_iterations_come_close_to_the_minimum(mask: str) -> None:
 
 
 @given(mask=st.sampled_from(MASKS), seed=st.integers(0, 1000), weight_factor=st.floats(0.0, 5.0))
+@example(mask="uniform", seed=0, weight_factor=2.2250738585072014e-308)
 @settings(deadline=None, max_examples=20)
 def test_the_image_is_never_negative_and_never_costs_more_than_the_start(
     mask: str, seed: int, weight_factor: float
