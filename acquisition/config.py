@@ -15,6 +15,7 @@ from acquisition.timing_contract import timing_problems
 from calibration.calibration_file import CalibrationFileError
 from calibration.noise_file import read_noise_calibration
 from devices.dmd_types import DMD_TYPES, DmdType
+from models.draws import Draw
 from models.learning.shipped_models import lasting_name
 
 SMALLEST_GENERATED_SIDE = 8
@@ -138,7 +139,7 @@ class Sensing(Section):
     alpha: float = quantity("Compression ratio α: αNS pairs are measured in all", "1", gt=0, le=1)
     repeats: int = quantity("S: the largest number of pairs of one coefficient", "pairs", ge=1, le=10_000)
     mask: Mask = quantity("Mask of probabilities P with mean α", "1", UniformMask(kind="uniform"))
-    draw: Literal["bernoulli", "systematic"] = quantity(
+    draw: Draw = quantity(
         "How M is drawn from P: Binomial(S, P) with a random total, or S·P rounded with an exact total",
         "text",
         "systematic",

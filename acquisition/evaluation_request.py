@@ -8,8 +8,8 @@ from typing import get_args
 
 import numpy as np
 
+from models.draws import Draw
 from models.hadamard import check_side
-from models.learning.evaluation import Draw
 from models.learning.evaluation_report import EvaluationRequest
 from models.learning.model_file import TrainedModel, load_model
 from models.learning.shipped_models import find_model, shipped_models

@@ -17,16 +17,15 @@ from acquisition.run_time import RunRates, plan_bank_sizes
 from acquisition.schedule import BankSizes, Schedule, ScheduleLimitError, ScheduleLimits, make_schedule
 from acquisition.timing_contract import most_block_exposures, reading_us
 from acquisition.trained_models import TrainedModels, trained_models
-from models.draws import bernoulli_draw, systematic_draw
+from models.draws import drawn_counts
 from models.masks import (
     MaskError,
-    bernoulli_optimal,
+    best_linear,
     half_half,
     low_sequency,
     random_binary,
     uniform,
     validate_mask,
-    water_filling,
 )
 from models.noise import NoiseModel
 from models.priors import Prior, power_law_prior, prior_from_images, tempered
@@ -86,8 +85,7 @@ def plan_sensing(
     prior = power_law_prior(config.sensing.side, total) if image_prior is None else image_prior.scaled(total)
     pair_variance = noise.pair_variance(total, config.expected_background)
     mask = _mask(config, prior, pair_variance) if models.sensing is None else models.sensing.model.mask
-    draw = bernoulli_draw if config.sensing.draw == "bernoulli" else systematic_draw
-    repeats = draw(mask, config.sensing.repeats, config.sensing.seed)
+    repeats = drawn_counts(config.sensing.draw, mask, config.sensing.repeats, config.sensing.seed)
     if not repeats.any():
         raise AcquisitionFileError(
             "sensing",
@@ -187,18 +185,12 @@ def _mask(config: AcquisitionConfig, prior: Prior, pair_variance: float) -> NDAr
         "low-sequency": lambda: low_sequency(n, alpha),
         "half-half": lambda: half_half(n, alpha, seed),
         "random": lambda: random_binary(n, alpha, seed),
-        "water-filling": lambda: _water_filled(config, prior, pair_variance),
+        "water-filling": lambda: best_linear(prior.variance, alpha, sensing.repeats, pair_variance, sensing.draw),
     }
     try:
         return makers[sensing.mask.kind]()
     except MaskError as error:
         raise _file_error("sensing.alpha", _without_found(error), "a budget that this mask can spend") from error
-
-
-def _water_filled(config: AcquisitionConfig, prior: Prior, pair_variance: float) -> NDArray[np.float64]:
-    # For a Bernoulli draw the closed form is not the optimum: M = 0 dominates the error (DESIGN §5.5).
-    allocate = bernoulli_optimal if config.sensing.draw == "bernoulli" else water_filling
-    return allocate(prior.variance, config.sensing.alpha, config.sensing.repeats, pair_variance)
 
 
 def _load_array(path: Path, key: str) -> NDArray[np.float64]:

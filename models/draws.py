@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
+
+Draw = Literal["bernoulli", "systematic"]
+
+
+def drawn_counts(draw: Draw, mask: NDArray[np.float64], repeats: int, seed: int) -> NDArray[np.int32]:
+    """M int32 [N] of a mask under a kind of draw."""
+    return (bernoulli_draw if draw == "bernoulli" else systematic_draw)(mask, repeats, seed)
 
 
 def bernoulli_draw(mask: NDArray[np.float64], repeats: int, seed: int) -> NDArray[np.int32]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from models.draws import Draw
 from models.hadamard import check_side
 from models.sequency import order_by_total_sequency
 
@@ -124,6 +125,17 @@ def bernoulli_optimal(
     excess = float(generous.sum() - frugal.sum())
     share = (budget - float(frugal.sum())) / excess if excess > 0 else 0.0
     return _mask(useful, frugal + np.clip(share, 0, 1) * (generous - frugal))
+
+
+def best_linear(
+    prior_variance: NDArray[np.float64], alpha: float, repeats: int, pair_variance: float, draw: Draw
+) -> NDArray[np.float64]:
+    """The best mask of a linear reconstruction for a kind of draw, float64 [N]; arguments as ``water_filling``.
+
+    The closed form is not the optimum of a Bernoulli draw: there M = 0 dominates the error (DESIGN §5.5).
+    """
+    allocate = bernoulli_optimal if draw == "bernoulli" else water_filling
+    return allocate(prior_variance, alpha, repeats, pair_variance)
 
 
 def validate_mask(mask: NDArray[np.float64], n: int, alpha: float) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from models.draws import Draw
 from models.learning.compact_network import CompactNetwork
 from models.learning.conditions import NoiseRange, begun, drawn, one_of
 from models.learning.learned_image import LearnedImage, learned_image
@@ -31,7 +32,7 @@ class Sensing:
     """
 
     repeats: int
-    draw: Literal["bernoulli", "systematic"]
+    draw: Draw
     gradient: Literal["relaxed", "gumbel", "none"]
     mask_share: float
 

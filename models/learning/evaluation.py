@@ -9,12 +9,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.draws import bernoulli_draw, systematic_draw
+from models.draws import Draw, drawn_counts
 from models.estimators import Estimate, difference, total_from_pairs
 from models.hadamard import check_side
 from models.learning.raw_repeats import measured_from_repeats
@@ -23,8 +23,6 @@ from models.learning.scores import Condition, SchemeLabel, Score, Scores
 from models.masks import validate_mask
 from models.metrics import ConstantImageError, min_max_psnr, psnr, ssim
 from models.noise import NoiseModel, draw_statistics
-
-Draw = Literal["bernoulli", "systematic"]
 
 # An image [n, n] of an estimate, in the light's own units.
 Method = Callable[[Estimate], NDArray[np.float64]]
@@ -51,10 +49,10 @@ class SensingScheme:
         n = self.side
         validate_mask(self.mask, n, self.alpha)
         check_side(n)
-        if self.draw not in _DRAWS or self.repeats < 1:
+        if self.draw not in get_args(Draw) or self.repeats < 1:
             raise EvaluationInputError(
                 f"found draw {self.draw!r} with S = {self.repeats} in scheme {self.name!r}; "
-                f"expected {' or '.join(_DRAWS)}, and S of 1 or more"
+                f"expected {' or '.join(get_args(Draw))}, and S of 1 or more"
             )
 
     @property
@@ -69,7 +67,7 @@ class SensingScheme:
 
     def counts(self, seed: int) -> NDArray[np.int32]:
         """M int32 [N], drawn from the mask; M_0 = 0."""
-        return _DRAWS[self.draw](self.mask, self.repeats, seed)
+        return drawn_counts(self.draw, self.mask, self.repeats, seed)
 
 
 # The method of a scheme, or None where it has none: a network that was trained for other masks, say.
@@ -319,5 +317,4 @@ def _digest(values: NDArray[np.generic]) -> str:
     return hashlib.sha256(header + np.ascontiguousarray(values).tobytes()).hexdigest()
 
 
-_DRAWS = {"bernoulli": bernoulli_draw, "systematic": systematic_draw}
 _NOISE_STREAM = 0x9017

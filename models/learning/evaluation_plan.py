@@ -8,9 +8,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from models.draws import Draw
 from models.estimators import Estimate
 from models.hadamard import inverse_image
-from models.learning.evaluation import Draw, Method, MethodFor, SensingScheme, for_every_scheme
+from models.learning.evaluation import Method, MethodFor, SensingScheme, for_every_scheme
 from models.learning.model_file import TrainedModel
 from models.learning.training_prior import water_filled
 from models.masks import half_half, low_sequency, random_binary, top_alpha, uniform

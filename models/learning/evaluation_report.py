@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from models.draws import Draw
 from models.learning.comparison import Comparison, compare
-from models.learning.evaluation import Draw, Progress, RawRepeats, SensingScheme, evaluate, simulated_estimate
+from models.learning.evaluation import Progress, RawRepeats, SensingScheme, evaluate, simulated_estimate
 from models.learning.evaluation_plan import (
     BINARY,
     COMPACT,

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from models.draws import Draw
 from models.hadamard import SideError, check_side
 
 CARD_VERSION = 1
@@ -73,7 +74,7 @@ class ModelCard(_Part):
     n: int
     alpha: float = Field(gt=0, le=1)
     repeats: int = Field(ge=1)
-    draw: Literal["bernoulli", "systematic"]
+    draw: Draw
     trained_over: TrainedOver
     data: tuple[DataSource, ...] = Field(min_length=1)
     metrics: dict[str, float]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.draws import bernoulli_draw, systematic_draw
+from models.draws import Draw, drawn_counts
 from models.hadamard import SideError, check_side
 from models.learning.augmentation import turned
 from models.learning.compact_network import CompactArchitecture, CompactNetwork
@@ -36,7 +36,6 @@ from models.noise import NoiseModel
 from models.priors import Prior
 
 MaskStart = Literal["water-filling", "uniform", "low-sequency", "half-half", "random", "model"]
-Draw = Literal["bernoulli", "systematic"]
 Kind = Literal["compact", "paper-unet"]
 Gradient = Literal["relaxed", "gumbel", "none"]
 
@@ -365,11 +364,10 @@ def _calibrated(
     request: SensingRequest,
 ) -> tuple[UncertaintyCalibration, dict[str, float]]:
     """Calibration on the validation images at the reference noise, and what it comes to on them."""
-    draw = bernoulli_draw if request.draw == "bernoulli" else systematic_draw
     noise = NoiseModel(request.gain, request.variance)
     held_out = []
     for seed, image in enumerate(validation):
-        counts, rng = draw(mask, request.repeats, seed), np.random.default_rng(seed)
+        counts, rng = drawn_counts(request.draw, mask, request.repeats, seed), np.random.default_rng(seed)
         if image.ndim == 3:
             truth, estimate = image[0].astype(np.float64), measured_from_repeats(image[1:], counts, rng)
         else:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from models.draws import Draw
 from models.hadamard import transform
 from models.learning.crops import NoContrastError
-from models.masks import bernoulli_optimal, water_filling
+from models.masks import best_linear
 from models.noise import NoiseModel
 
 
@@ -33,11 +34,10 @@ def training_prior_variance(images: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def water_filled(
-    prior_variance: NDArray[np.float64], alpha: float, repeats: int, draw: str, noise: NoiseModel, total: float
+    prior_variance: NDArray[np.float64], alpha: float, repeats: int, draw: Draw, noise: NoiseModel, total: float
 ) -> NDArray[np.float64]:
     """The best mask [N] of a linear reconstruction (DESIGN §5.5) for images of this total light. Raises MaskError.
 
     prior_variance: at unit total light; draw: "systematic" (closed form) or "bernoulli" (numerical).
     """
-    allocate = bernoulli_optimal if draw == "bernoulli" else water_filling
-    return allocate(prior_variance * total**2, alpha, repeats, noise.pair_variance(total))
+    return best_linear(prior_variance * total**2, alpha, repeats, noise.pair_variance(total), draw)

@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.linalg import hadamard
 
+from models.draws import Draw
 from models.estimators import Estimate
-from models.learning.evaluation import Draw, SensingScheme
+from models.learning.evaluation import SensingScheme
 from models.learning.evaluation_plan import (
     BINARY,
     COMPACT,

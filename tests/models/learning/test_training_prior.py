@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.linalg import hadamard
 from scipy.stats import binom
 
+from models.draws import Draw
 from models.learning.crops import NoContrastError
 from models.learning.training_prior import training_prior_variance, water_filled
 from models.noise import NoiseModel
@@ -65,7 +66,7 @@ def gains(mask: FLOATS, draw: str, variance: FLOATS, pair_variance: float) -> FL
 @pytest.mark.parametrize("draw", ["systematic", "bernoulli"])
 @pytest.mark.parametrize("total", [20.0, 400.0])
 @pytest.mark.parametrize("alpha", [0.125, 0.25])
-def test_no_measurement_would_do_more_elsewhere(draw: str, total: float, alpha: float) -> None:
+def test_no_measurement_would_do_more_elsewhere(draw: Draw, total: float, alpha: float) -> None:
     mask = water_filled(prior(), alpha, REPEATS, draw, NOISE, total)
     assert mask[0] == 1.0
     assert mask.mean() == pytest.approx(alpha, rel=1e-6)
