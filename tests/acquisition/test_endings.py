@@ -137,8 +137,8 @@ ENDINGS: dict[str, tuple[Callable[[StandIns, Wire], None], type[BaseException], 
 def test_a_run_that_is_broken_off_amid_a_block_ends_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(coherent_obis, "CoherentObis", partial(coherent_obis.CoherentObis, timeout_s=0.3))
-    monkeypatch.setattr(micromanager_core, "connect_core", partial(micromanager_core.connect_core, call_timeout_s=0.5))
+    monkeypatch.setattr(coherent_obis, "CoherentObis", partial(coherent_obis.CoherentObis, timeout_s=1.0))
+    monkeypatch.setattr(micromanager_core, "connect_core", partial(micromanager_core.connect_core, call_timeout_s=1.0))
     breaks, cause, state = ENDINGS[name]
     config = whole_light_config(tmp_path)
     if name == "server gone":

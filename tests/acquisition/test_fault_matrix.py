@@ -74,7 +74,7 @@ from tests.acquisition.bench_record import (
 
 Where = Literal["first", "middle", "guard", "last"]
 ALP_ERROR_COMM, ALP_NOT_READY, ALP_MEMORY_FULL = 1011, 1004, 1007
-_CALL_TIMEOUT_S = 0.3
+_CALL_TIMEOUT_S = 0.8
 
 
 @dataclass(frozen=True)
@@ -370,8 +370,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drivers do not wait long for devices that are silent."""
     patched = {
         (micromanager_core, "connect_core"): {"call_timeout_s": _CALL_TIMEOUT_S},
-        (coherent_obis, "CoherentObis"): {"timeout_s": 0.2, "emission_timeout_s": 0.3},
-        (thorlabs_sc10, "ThorlabsSc10"): {"timeout_s": 0.2, "blade_timeout_s": 0.3},
+        (coherent_obis, "CoherentObis"): {"timeout_s": 0.8, "emission_timeout_s": 0.8},
+        (thorlabs_sc10, "ThorlabsSc10"): {"timeout_s": 0.8, "blade_timeout_s": 0.8},
     }
     for (module, name), named in patched.items():
         monkeypatch.setattr(module, name, partial(getattr(module, name), **named))
