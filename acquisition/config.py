@@ -185,6 +185,13 @@ class DmdRegion(Section):
     top: int = quantity("First mirror row of the region", "mirrors", 0, ge=0)
     left: int = quantity("First mirror column of the region", "mirrors", 0, ge=0)
     mirrors_per_px: int = quantity("Mirrors along one side of a pixel", "mirrors", ge=1)
+    um_per_mirror: float | None = quantity(
+        "Side of a mirror as it lies on the sample: its pitch divided by the magnification between them, for scale bars "
+        "and the pixel sizes in files; none: unknown",
+        "µm",
+        None,
+        gt=0,
+    )
     flip_vertical: bool = quantity("Rows reversed, before the rotation", "yes/no", False)
     flip_horizontal: bool = quantity("Columns reversed, before the rotation", "yes/no", False)
     rotation_deg: Literal[0, 90, 180, 270] = quantity("Counter-clockwise rotation, after the flips", "degrees", 0)
@@ -365,6 +372,9 @@ class Output(Section):
 
     run: Path = quantity("Folder of the run (zarr v3)", "path", Path("run.zarr"))
     picture: Path | None = quantity("PNG of the result; none: beside the run, with its name", "path", None)
+    snapshots: int = quantity(
+        "Images on the way that are kept with the run, evenly spaced over its blocks; 0: none", "images", 8, ge=0, le=100
+    )
 
     @property
     def picture_path(self) -> Path:
@@ -408,6 +418,12 @@ class AcquisitionConfig(Section):
     def bench_gain(self) -> float:
         """True gain a of the simulated detector."""
         return self.noise.gain if self.bench.gain is None else self.bench.gain
+
+    @property
+    def px_um(self) -> float | None:
+        """Side of an image pixel on the sample, µm; None where the file does not say how large a mirror is there."""
+        um_per_mirror = self.dmd_region.um_per_mirror
+        return None if um_per_mirror is None else um_per_mirror * self.dmd_region.mirrors_per_px
 
     @property
     def simulated(self) -> bool:

@@ -12,10 +12,19 @@ from acquisition.schedule import Schedule
 
 
 @dataclass(frozen=True)
+class Place:
+    """Which image of a series is acquired: its number from 0, of how many, and what it is, for people."""
+
+    number: int
+    total: int
+    name: str
+
+
+@dataclass(frozen=True)
 class Observer:
     """Called with what will be played, every accepted block and event, and every live image (in its thread).
 
-    confirm: asked before the first light on real devices, with the number of exposures to come; without it, or where
+    on_place: before each image of a series. confirm: asked before the first light on real devices, with the number of exposures to come; without it, or where
     it says False, there is no light and no run.
     """
 
@@ -23,6 +32,7 @@ class Observer:
     on_block: Callable[[Readings], None] | None = None
     on_image: Callable[[LiveImage], None] | None = None
     on_event: Callable[[Event], None] | None = None
+    on_place: Callable[[Place], None] | None = None
     confirm: Callable[[int], bool] | None = None
 
     def confirm_light(self, simulated: bool, n_exposures: int) -> None:

@@ -84,4 +84,4 @@ def _on_bar(progress: Progress, config: AcquisitionConfig, doing: str, ask: bool
         peak = float(image.reconstruction.image.max()) or 1.0
         progress.update(bars[0], image=image.reconstruction.said_of_quality(peak))
 
-    return Observer(on_schedule, on_block, on_image, on_event, confirm)
+    return Observer(on_schedule, on_block, on_image, on_event, confirm=confirm)
