@@ -5,10 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
+import useq
+from pydantic import (
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from acquisition.bucket_region import bucket_region, bucket_region_problems
 from acquisition.device_sections import Devices
+from acquisition.mda import parsed_mda
 from acquisition.problems import InconsistentFileError, Problem
 from acquisition.section import Section, quantity
 from acquisition.timing_contract import timing_problems
@@ -186,8 +195,8 @@ class DmdRegion(Section):
     left: int = quantity("First mirror column of the region", "mirrors", 0, ge=0)
     mirrors_per_px: int = quantity("Mirrors along one side of a pixel", "mirrors", ge=1)
     um_per_mirror: float | None = quantity(
-        "Side of a mirror as it lies on the sample: its pitch divided by the magnification between them, for scale bars "
-        "and the pixel sizes in files; none: unknown",
+        "Side of a mirror as it lies on the sample: its pitch divided by the magnification between them, for scale "
+        "bars and the pixel sizes in files; none: unknown",
         "µm",
         None,
         gt=0,
@@ -299,6 +308,14 @@ class Bench(Section):
     dmd_contrast: float | None = quantity(
         "Light of a mirror that is on over that of one that is off; none: an off mirror sends nothing", "1", None, gt=1
     )
+    focus_um: float = quantity(
+        "Position of the simulated focus device at which the sample is sharp, and where it stands when it is connected",
+        "µm",
+        0.0,
+    )
+    blur_px_per_um: float = quantity(
+        "How fast the sample blurs away from there: standard deviation in image pixels per µm", "px/µm", 0.5, ge=0
+    )
     shot_noise: bool = quantity("Draw source noise, shot noise and read noise", "yes/no", True)
     seed: int = quantity("Seed of the bench's noise", "1", 0, ge=0, lt=2**63)
     pace: float = quantity(
@@ -373,7 +390,11 @@ class Output(Section):
     run: Path = quantity("Folder of the run (zarr v3)", "path", Path("run.zarr"))
     picture: Path | None = quantity("PNG of the result; none: beside the run, with its name", "path", None)
     snapshots: int = quantity(
-        "Images on the way that are kept with the run, evenly spaced over its blocks; 0: none", "images", 8, ge=0, le=100
+        "Images on the way that are kept with the run, evenly spaced over its blocks; 0: none",
+        "images",
+        8,
+        ge=0,
+        le=100,
     )
 
     @property
@@ -395,6 +416,12 @@ class AcquisitionConfig(Section):
     bench: Bench = quantity("The simulated optical bench", "section", Bench())
     reconstruction: Reconstruction = quantity("From coefficients to an image", "section", Reconstruction())
     output: Output = quantity("What the run leaves behind", "section", Output())
+    mda: useq.MDASequence | None = quantity(
+        "A series of images, as useq describes them: time_plan, channels, z_plan, stage_positions, axis_order; every "
+        "event of it is one image; none: one image where the stage stands",
+        "section",
+        None,
+    )
 
     @property
     def dmd_type(self) -> DmdType:
@@ -430,6 +457,11 @@ class AcquisitionConfig(Section):
         """True where a stand-in takes part; every file the run writes says so."""
         return self.devices.projector.kind == "simulated"
 
+    @field_validator("mda", mode="wrap")
+    @classmethod
+    def _possible_here(cls, stated: Any, parse: ValidatorFunctionWrapHandler) -> useq.MDASequence | None:
+        return parsed_mda(stated, parse)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         problems = [
@@ -459,7 +491,8 @@ def on_record(config: AcquisitionConfig) -> dict[str, Any]:
     Of a calibrated noise model a and b are kept, and of a registration the region it gives, and not the files' paths:
     what is on record does not change with them.
     """
-    facts = {name: _absolute(value) for name, value in config.model_dump().items()}
+    facts = {name: _absolute(value) for name, value in config.model_dump(exclude={"mda"}).items()}
+    facts["mda"] = None if config.mda is None else config.mda.model_dump(mode="json")
     facts["noise"]["calibration"] = None
     for section in (facts["sensing"]["mask"], facts["reconstruction"]):
         if section.get("model") is not None:

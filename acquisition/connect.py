@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -21,11 +21,13 @@ from acquisition.device_sections import (
     ObisLaser,
     SimulatedDetector,
     SimulatedLight,
+    Stage,
 )
 from acquisition.interrupts import Ending
 from devices.detector import Detector
 from devices.errors import FrameShapeError
 from devices.light_source import LightSource
+from devices.microscope import Microscope, Pose
 from devices.projector import Projector
 
 
@@ -83,16 +85,17 @@ def connected_projector(config: AlpProjector, stack: ExitStack) -> Projector:
     return projector
 
 
-def sample_on_stage(config: AcquisitionConfig) -> NDArray[np.float64] | None:
+def sample_on_stage(config: AcquisitionConfig, pose: Pose | None = None) -> NDArray[np.float64] | None:
     """The light x of every pixel in one exposure with its mirrors on, float64 [n, n] in detector units.
 
-    None on a real stage. Raises acquisition.sample_image.SampleImageError.
+    pose: where the stage stands; None, also in it: where a simulated one stands when it is connected. None on a real
+    stage. Raises acquisition.sample_image.SampleImageError.
     """
     if not config.simulated:
         return None
     from acquisition.simulated_bench import simulated_sample
 
-    return simulated_sample(config)
+    return simulated_sample(config, pose)
 
 
 def micromanager_detector(
@@ -149,7 +152,23 @@ def _connect_real(config: AcquisitionConfig, stack: ExitStack) -> ConnectedDevic
     detector = connected_detector(config, core, stack)
     projector = connected_projector(alp_section(config), stack)
     light = connected_light_source(config, core, stack)
-    return ConnectedDevices(projector, detector, light, lambda: time.perf_counter_ns() / 1e3, core=core)
+    return ConnectedDevices(
+        projector,
+        detector,
+        light,
+        lambda: time.perf_counter_ns() / 1e3,
+        core=core,
+        microscope=micromanager_microscope(core, config.devices.stage, time.sleep),
+    )
+
+
+def micromanager_microscope(core: Any, config: Stage, wait: Callable[[float], None]) -> Microscope:
+    """The driver of stage, focus and channels on a Micro-Manager core; wait: lets so many seconds pass."""
+    from devices.micromanager_microscope import MicroManagerMicroscope
+
+    return MicroManagerMicroscope(
+        core, config.xy_tolerance_um, config.z_tolerance_um, config.move_timeout_s, config.settle_ms / 1e3, wait
+    )
 
 
 def alp_section(config: AcquisitionConfig) -> AlpProjector:

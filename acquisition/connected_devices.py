@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from devices.detector import Detector
 from devices.light_source import LightSource
+from devices.microscope import Microscope, NoMicroscope
 from devices.projector import Projector
 
 
@@ -23,7 +24,7 @@ def _nothing_to_restore(state: tuple[float, ...]) -> None:
 
 @dataclass(frozen=True)
 class ConnectedDevices:
-    """Projector, detector, light source.
+    """Projector, detector, light source, and the microscope they look through.
 
     clock_us: µs, the host's, or the bench's where that is simulated; bench_state: what a simulated bench's later
     readings depend on, empty on a real one; restore_bench: go on from such a state; wait: let so many seconds pass, of
@@ -40,6 +41,7 @@ class ConnectedDevices:
     wait: Callable[[float], None] = time.sleep
     core: Any = None
     stand_ins: Any = None
+    microscope: Microscope = field(default_factory=NoMicroscope)
 
     def described(self) -> dict[str, dict[str, Any]]:
         """What the devices say of themselves, JSON-able."""

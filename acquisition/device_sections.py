@@ -262,6 +262,23 @@ class SimulatedLight(LightSection):
     laser_power_mw: float | None = quantity("Power an OBIS peer is set to; none: as it is", "mW", None, gt=0)
 
 
+class Stage(Section):
+    """Stage, focus and channels of Micro-Manager, for series of images at several of them."""
+
+    xy_tolerance_um: float = quantity("How far x and y may read back from where they were sent", "µm", 1.0, gt=0)
+    z_tolerance_um: float = quantity("How far z may read back from where it was sent", "µm", 0.5, gt=0)
+    move_timeout_s: float = quantity(
+        "How long channel, XY and Z may each stay busy before the run stops", "s", 30.0, gt=0, le=600
+    )
+    settle_ms: float = quantity("Time to come to rest after a move, in the dark", "ms", 0.0, ge=0, le=600_000)
+    move_ms: float = quantity(
+        "Time that each of channel, XY and Z takes to move: for planning, and declared to a simulated clock",
+        "ms",
+        50.0,
+        ge=0,
+    )
+
+
 Projector = Annotated[AlpProjector | SimulatedProjector, Field(discriminator="kind")]
 Detector = Annotated[MicroManagerDetector | SimulatedDetector, Field(discriminator="kind")]
 LightSource = Annotated[
@@ -270,8 +287,9 @@ LightSource = Annotated[
 
 
 class Devices(Section):
-    """The three devices of a run."""
+    """The three devices of a run, and what moves between two images of a series."""
 
     projector: Projector = quantity("What projects the pictures", "device")
     detector: Detector = quantity("What reads one number per exposure", "device")
     light_source: LightSource = quantity("What lights the sample", "device")
+    stage: Stage = quantity("How stage, focus and channels are moved", "section", Stage())

@@ -53,7 +53,7 @@ def rehearsal_of(config: AcquisitionConfig) -> AcquisitionConfig:
         wire = light.kind if light.kind in ("obis", "sc10") else "shutter"
         power = light.laser_power_mw if light.kind == "obis" else None
         light = SimulatedLight(kind="simulated", wire=wire, laser_power_mw=power, **_shared(light, LightSection))
-    simulated = Devices(projector=projector, detector=detector, light_source=light)
+    simulated = Devices(projector=projector, detector=detector, light_source=light, stage=devices.stage)
     return config.replace(devices=simulated, bench=_expected_bench(config))
 
 

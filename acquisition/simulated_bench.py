@@ -13,19 +13,22 @@ from numpy.typing import NDArray
 
 from acquisition.bucket_region import bucket_region
 from acquisition.config import AcquisitionConfig
-from acquisition.connect import alp_settings, micromanager_detector
+from acquisition.connect import alp_settings, micromanager_detector, micromanager_microscope
 from acquisition.connected_devices import ConnectedDevices
 from acquisition.device_sections import SimulatedDetector, SimulatedLight
 from acquisition.sample_image import read_sample
 from devices.light_source import LightSource, NoLightSource
+from devices.microscope import Pose
 from sim_devices.alp_library import SimulatedAlpLibrary, alp4_on
 from sim_devices.bench import BenchSettings, BenchState, OpticalBench
 from sim_devices.micromanager_core import SimulatedCore
 from sim_devices.micromanager_server import MicroManagerServer
+from sim_devices.moving_parts import MovingParts, Standing
 from sim_devices.obis_peer import ObisPeer
-from sim_devices.sample import fluorescent_cells, place_on_mirrors
+from sim_devices.sample import place_on_mirrors
 from sim_devices.sc10_peer import Sc10Peer
 from sim_devices.sensor_images import SensorImages, View
+from sim_devices.specimen import Channel, Specimen, brightness, generated_structures, turned_structures
 
 
 @dataclass(frozen=True)
@@ -39,17 +42,37 @@ class StandIns:
     light: ObisPeer | Sc10Peer | None
 
 
-def simulated_sample(config: AcquisitionConfig) -> NDArray[np.float64]:
+def simulated_sample(config: AcquisitionConfig, pose: Pose | None = None) -> NDArray[np.float64]:
     """The light x of every pixel float64 [n, n] in detector units: an image of the file's, or generated cells.
 
-    It is scaled so that its mean is ``bench.photoelectrons_per_px`` photo-electrons. Raises SampleImageError.
+    It is scaled so that its mean is ``bench.photoelectrons_per_px`` photo-electrons without a channel, and a channel's
+    brightness times that in one. pose: where the stage stands, None in it being where it stands when it is connected,
+    (0, 0), in focus, in no channel (see sim_devices.specimen.Specimen). Raises SampleImageError.
     """
-    n = config.sensing.side
-    if config.sample.image is not None:
-        image = read_sample(config.sample.image, n)
+    pose = Pose() if pose is None else pose
+    return simulated_specimen(config).light(pose.x_um or 0.0, pose.y_um or 0.0, pose.z_um, pose.channel)
+
+
+def simulated_specimen(config: AcquisitionConfig, at_rest: NDArray[np.float64] | None = None) -> Specimen:
+    """What lies on the simulated stage, from all sides.
+
+    at_rest: light of every pixel float64 [n, n] where the stage stands when it is connected, None for the file's own.
+    A pixel without a known size (config.px_um) is 1 µm wide. Raises SampleImageError.
+    """
+    n, bench = config.sensing.side, config.bench
+    if config.sample.image is None:
+        structures = generated_structures(n, bench.seed)
     else:
-        image = fluorescent_cells(n, seed=config.bench.seed)
-    return np.asarray(image * (config.bench.photoelectrons_per_px * config.bench_gain / image.mean()), dtype=np.float64)
+        structures = turned_structures(read_sample(config.sample.image, n))
+
+    def light(channel: Channel | None) -> NDArray[np.float64]:
+        if channel is None and at_rest is not None:
+            return at_rest
+        image = structures(channel)
+        mean = bench.photoelectrons_per_px * config.bench_gain * brightness(channel)
+        return np.asarray(image * (mean / image.mean()), dtype=np.float64)
+
+    return Specimen(light, config.px_um or 1.0, bench.focus_um, bench.blur_px_per_um)
 
 
 def connect_simulated(config: AcquisitionConfig, sample: NDArray[np.float64], stack: ExitStack) -> ConnectedDevices:
@@ -68,6 +91,7 @@ def connect_simulated(config: AcquisitionConfig, sample: NDArray[np.float64], st
         arming_ms=detector_config.arming_ms,
         readout_us=detector_config.readout_us or None,
         saturation=config.bench.saturation,
+        moving=_moving_parts(config, sample, bench),
     )
     chip = config.dmd_type
     library = SimulatedAlpLibrary(
@@ -85,6 +109,7 @@ def connect_simulated(config: AcquisitionConfig, sample: NDArray[np.float64], st
     stack.callback(projector.close)
     peer, light = _light(config, bench, core, seen, stack)
     stack.callback(light.close)
+    wait = _wait_on(bench)
     return ConnectedDevices(
         projector,
         detector,
@@ -92,16 +117,44 @@ def connect_simulated(config: AcquisitionConfig, sample: NDArray[np.float64], st
         clock_us=lambda: bench.time_us,
         bench_state=lambda: tuple(float(value) for value in astuple(bench.state)),
         restore_bench=lambda state: bench.restore(BenchState(int(state[0]), *state[1:])),
-        wait=_wait_on(bench),
+        wait=wait,
         core=seen,
         stand_ins=StandIns(bench, library, core, server, peer),
+        microscope=micromanager_microscope(seen, config.devices.stage, wait),
     )
 
 
-def _bench(config: AcquisitionConfig, sample: NDArray[np.float64], detector: SimulatedDetector) -> OpticalBench:
-    chip, region, gain = config.dmd_type, config.dmd_region, config.bench_gain
-    mirror_light = place_on_mirrors(
-        sample,
+def channel_groups(config: AcquisitionConfig) -> dict[str, tuple[str, ...]]:
+    """The config groups and presets of the simulated core: those that the file's series asks for, in its order."""
+    groups: dict[str, list[str]] = {}
+    for channel in () if config.mda is None else config.mda.channels:
+        presets = groups.setdefault(channel.group, [])
+        if channel.config not in presets:
+            presets.append(channel.config)
+    return {group: tuple(presets) for group, presets in groups.items()}
+
+
+def _moving_parts(config: AcquisitionConfig, sample: NDArray[np.float64], bench: OpticalBench) -> MovingParts:
+    """Stage, focus and channels, each of whose moves puts the specimen's light there on the bench's mirrors."""
+    specimen = simulated_specimen(config, sample)
+
+    def show(standing: Standing) -> None:
+        light = specimen.light(standing.x_um, standing.y_um, standing.z_um, standing.channel)
+        mirror_light = _on_mirrors(config, light)
+        if bench.sensor_images is None:
+            bench.relight(mirror_light)
+        else:
+            images = bench.sensor_images.relit(mirror_light)
+            bench.relight(images.arriving, images)
+
+    return MovingParts(bench, channel_groups(config), config.devices.stage.move_ms, config.bench.focus_um, show)
+
+
+def _on_mirrors(config: AcquisitionConfig, image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where the light of an image float64 [n, n] lies on the mirrors: float64 [H, W]."""
+    chip, region = config.dmd_type, config.dmd_region
+    return place_on_mirrors(
+        image,
         chip.mirrors_height,
         chip.mirrors_width,
         region.top,
@@ -111,6 +164,10 @@ def _bench(config: AcquisitionConfig, sample: NDArray[np.float64], detector: Sim
         region.flip_horizontal,
         region.rotation_deg,
     )
+
+
+def _bench(config: AcquisitionConfig, sample: NDArray[np.float64], detector: SimulatedDetector) -> OpticalBench:
+    gain, mirror_light = config.bench_gain, _on_mirrors(config, sample)
     settings = BenchSettings(
         gain=gain,
         variance=config.noise.variance if config.bench.variance is None else config.bench.variance,
@@ -129,7 +186,8 @@ def _bench(config: AcquisitionConfig, sample: NDArray[np.float64], detector: Sim
     )
     if detector.view is None:
         return OpticalBench(settings, mirror_light)
-    images = SensorImages(View(**detector.view.model_dump()), mirror_light, detector.height_px, detector.width_px)
+    view, lit = View(**detector.view.model_dump()), _on_mirrors(config, np.ones_like(sample)) > 0
+    images = SensorImages(view, mirror_light, detector.height_px, detector.width_px, lit)
     return OpticalBench(settings, images.arriving, sensor_images=images)
 
 

@@ -100,3 +100,11 @@ class InterfaceMismatchError(DeviceError, ImportError):
 
 class MicroManagerCallError(DeviceError):
     """Micro-Manager refused a call; the message holds its own words."""
+
+
+class PoseRefusedError(DeviceError, ValueError):
+    """The microscope cannot be asked for this pose: it has no such device, config group or preset."""
+
+
+class PoseMissedError(DeviceError):
+    """The microscope went somewhere else than it was asked to go."""

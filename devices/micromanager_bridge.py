@@ -60,7 +60,7 @@ class BoundedBridge(Bridge):  # type: ignore[misc]
     """
 
     def __init__(self, port: int, connect_timeout_s: float, call_timeout_s: float) -> None:
-        self._call_timeout_s = call_timeout_s
+        self.call_timeout_s = call_timeout_s
         self._socket: _DataSocket | None = None
         self._to_release: deque[Message] = deque()
         self.gone: DeviceNotFoundError | None = None
@@ -106,10 +106,10 @@ class BoundedBridge(Bridge):  # type: ignore[misc]
             if self.gone is None and not self._closed:
                 self._to_release.append(message)
             return {"type": "none"}
-        allowed_s = self._call_timeout_s if timeout is None else timeout
+        allowed_s = self.call_timeout_s if timeout is None else timeout
         if self.is_silent:
             allowed_s = min(allowed_s, _SECOND_CHANCE_S)
-        if not self._communication_lock.acquire(timeout=self._call_timeout_s + allowed_s):
+        if not self._communication_lock.acquire(timeout=self.call_timeout_s + allowed_s):
             raise DeviceSilentError(f"{self._server} is still busy with another thread's call; {_WHAT_TO_DO}")
         try:
             self._must_be_open()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -86,6 +88,24 @@ def must_be_reachable(core: Any, timeout_s: float = 2.0) -> None:
             f"the Micro-Manager server on port {port} has gone ({error}): what it drove is as it was, a shutter "
             "perhaps open and a camera perhaps armed; look at them, and start Micro-Manager again"
         ) from error
+
+
+@contextmanager
+def calls_may_take(core: Any, timeout_s: float) -> Iterator[None]:
+    """Inside of it, a call of a remote core may take so long before it counts as not answered, if that is longer.
+
+    For what moves: some adapters return when a stage has arrived. A core in this process has no time-out.
+    """
+    if not is_remote(core):
+        yield
+        return
+    bridge = core._bridge
+    before_s = bridge.call_timeout_s
+    bridge.call_timeout_s = max(before_s, timeout_s)
+    try:
+        yield
+    finally:
+        bridge.call_timeout_s = before_s
 
 
 def start_core(app_path: Path | None, config_file: Path | None = None, buffer_mb: int = 64) -> Any:

@@ -80,7 +80,6 @@ class SimulatedAlpLibrary:
         self._memory_pictures = memory_pictures
         self._min_picture_time_us = min_picture_time_us
         self._upload_mb_per_s = upload_mb_per_s
-        self._total = float(bench.mirror_light.sum())
         self._serial = serial
         self.device = AlpDevice(
             {2000: serial, 2001: 0x04030000, 2021: dmd_type_code, 2057: self._height, 2058: self._width}
@@ -179,10 +178,11 @@ class SimulatedAlpLibrary:
             return MEMORY_FULL
         number = next(each for each in itertools.count() if each not in self._sequences)
         # A picture that was never loaded shows what the memory held before; all mirrors on cannot be overlooked.
-        light = np.full(pictures, self._total)
+        light = np.full(pictures, self._bench.light_of_all)
         sensor_images = self._bench.sensor_images
         images = None if sensor_images is None else [sensor_images.all_on] * pictures
-        self._sequences[number] = AlpSequence(planes, light, self._min_picture_time_us, images)
+        n_relit = self._bench.n_relit
+        self._sequences[number] = AlpSequence(planes, light, self._min_picture_time_us, images, n_relit)
         if self._upload_mb_per_s is not None:
             self._bench.upload(planes * pictures * self._height * self._row_bytes / self._upload_mb_per_s)
         return _answer(sequence_id, number)
@@ -304,9 +304,14 @@ class SimulatedAlpLibrary:
             return ERROR_POWER_DOWN
         number = _value(sequence_id)
         sequence = self._sequences[number]
+        if sequence.n_relit != self._bench.n_relit:
+            raise RuntimeError(
+                f"sequence {number} was allocated before the sample moved, and this stand-in keeps the light of its "
+                "pictures, not the pictures: free it, and load them again after the move"
+            )
         light, images = sequence.selected_light(), sequence.selected_images()
         if self._inverted:
-            light = self._total - light
+            light = self._bench.light_of_all - light
             if images is not None and self._bench.sensor_images is not None:
                 images = [self._bench.sensor_images.inverse(each) for each in images]
         self._displayed = number

@@ -38,7 +38,7 @@ class AlpSequence:
 
     ``light`` float64 [n_pictures] is what each picture sends to the detector, ``images`` float32 [height, width] what
     each makes on an imaging camera's sensor, None where there is no such camera. ``min_picture_time_us`` is the
-    shortest time of a binary picture in normal mode.
+    shortest time of a binary picture in normal mode. ``n_relit``: the bench's, when the memory was allocated.
     """
 
     def __init__(
@@ -47,8 +47,10 @@ class AlpSequence:
         light: NDArray[np.float64],
         min_picture_time_us: int,
         images: Sequence[NDArray[np.float32]] | None = None,
+        n_relit: int = 0,
     ) -> None:
         self.bit_planes = bit_planes
+        self.n_relit = n_relit
         self.light = light
         self.images = None if images is None else list(images)
         self._min_picture_time_us = min_picture_time_us

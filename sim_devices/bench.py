@@ -18,6 +18,10 @@ D = exp(-k·s)·(1 - exp(-k·t))/(k·t), k the bleaching rate and s the light ti
 displayed exposures under light. The whole sample bleaches alike, whatever the mirrors show and the lamp does. With the
 light off y = N(0, b) + offset. Noise: see sim_devices.exposure_noise.
 
+Moves. The light on the mirrors changes when stage, focus or channel move (``relight``), between projections only. The
+light that bleached the sample is counted for the bench, not for every place: wherever it moves, the sample has bleached
+alike.
+
 Images. A camera that images the mirrors (SensorImages) gets the same light pixel by pixel. Then L is the light that
 reaches its sensor, and B falls evenly on all pixels.
 
@@ -142,6 +146,7 @@ class OpticalBench:
         self._struck: list[Fault] = []
         self._camera_faults = CameraFaults()
         self._n_projections = 0
+        self._n_relit = 0
         self._n_exposures = 0
         self._time_us = 0.0
         self._lit_us = 0.0
@@ -152,6 +157,16 @@ class OpticalBench:
     def mirror_light(self) -> NDArray[np.float64]:
         """The light of every mirror float64 [H, W], on the exact grid that decoding uses (read-only)."""
         return self._decoder.mirror_light
+
+    @property
+    def light_of_all(self) -> float:
+        """The light of all mirrors together."""
+        return self._light_of_all
+
+    @property
+    def n_relit(self) -> int:
+        """How often the light on the mirrors was changed."""
+        return self._n_relit
 
     @property
     def record(self) -> tuple[Projection, ...]:
@@ -207,6 +222,29 @@ class OpticalBench:
     def light_on(self) -> bool:
         """Whether light reaches the mirrors."""
         return self._light_on
+
+    def relight(self, mirror_light: NDArray[np.float64], sensor_images: SensorImages | None = None) -> None:
+        """Let something else lie under the mirrors from now on: ``mirror_light`` and ``sensor_images`` as at the start.
+
+        Pictures that were decoded before send what they sent before; who keeps their light sees by ``n_relit`` that it
+        is outdated. Raises RuntimeError while pictures are displayed, ValueError for other mirrors, or where a camera
+        that images them would get or lose its images.
+        """
+        if mirror_light.shape != self.mirror_light.shape or (sensor_images is None) != (self.sensor_images is None):
+            raise ValueError(
+                f"found light of {mirror_light.shape} mirrors, images: {sensor_images is not None}; expected "
+                f"{self.mirror_light.shape}, {self.sensor_images is not None}"
+            )
+        decoder = BitDecoder(mirror_light)
+        with self.lock:
+            self._advance()
+            if self._running is not None:
+                raise RuntimeError("the bench is displaying; the sample can be moved between projections only")
+            with self._decoder_lock:
+                self._decoder = decoder
+                self.sensor_images = sensor_images
+            self._light_of_all = float(decoder.mirror_light.sum())
+            self._n_relit += 1
 
     def attach(self, watcher: Watcher) -> None:
         """Let a detector see every exposure from now on."""

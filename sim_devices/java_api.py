@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 STRING = "java.lang.String"
-_DEVICE_TYPES = {2: "CameraDevice", 3: "ShutterDevice", 10: "CoreDevice"}
+_DEVICE_TYPES = {2: "CameraDevice", 3: "ShutterDevice", 5: "StageDevice", 6: "XYStageDevice", 10: "CoreDevice"}
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ class StrVector:
 
 
 def snake_case(java_name: str) -> str:
-    """The Python name of a Java method: popNextImage is pop_next_image, getROI is get_roi."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", java_name).lower()
+    """The Python name of a Java method: getROI is get_roi, setXYPosition is set_xy_position."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", java_name).lower()
 
 
 def _methods(*lines: str) -> tuple[Method, ...]:
@@ -165,6 +165,27 @@ CMM_CORE = JavaClass(
         "boolean getShutterOpen(String)",
         "void setAutoShutter(boolean)",
         "boolean getAutoShutter()",
+        "String getXYStageDevice()",
+        "void setXYStageDevice(String)",
+        "String getFocusDevice()",
+        "void setFocusDevice(String)",
+        "void setXYPosition(double, double)",
+        "void setXYPosition(String, double, double)",
+        "double getXPosition()",
+        "double getXPosition(String)",
+        "double getYPosition()",
+        "double getYPosition(String)",
+        "void setPosition(double)",
+        "void setPosition(String, double)",
+        "double getPosition()",
+        "double getPosition(String)",
+        "mmcorej.StrVector getAvailableConfigGroups()",
+        "mmcorej.StrVector getAvailableConfigs(String)",
+        "void setConfig(String, String)",
+        "String getCurrentConfig(String)",
+        "void waitForConfig(String, String)",
+        "boolean deviceBusy(String)",
+        "boolean systemBusy()",
         "void waitForDevice(String)",
         "void waitForSystem()",
     ),

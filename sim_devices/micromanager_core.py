@@ -1,4 +1,4 @@
-"""A simulated Micro-Manager core: a camera that watches the bench, and a shutter in its light path.
+"""A simulated Micro-Manager core: a camera that watches the bench, a shutter in its light path, stage and focus.
 
 Names, arguments, results and error texts are those of pycromanager's core in this process (MMCore's, in snake case),
 so that our driver, a laboratory's script, and the server stand-in use it as they use the real one.
@@ -6,6 +6,7 @@ so that our driver, a laboratory's script, and the server stand-in use it as the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from sim_devices.bench import OpticalBench
 from sim_devices.camera import TriggeredCamera
 from sim_devices.frames import Frame, Popped, Sensor
+from sim_devices.moving_parts import FOCUS, XY_STAGE, MovingParts
 
 _CAMERA: Final = "SimulatedCamera"
 _SHUTTER: Final = "SimulatedShutter"
@@ -26,9 +28,13 @@ _PIXEL_TYPES: Final = {1: "GRAY8", 2: "GRAY16", 4: "GRAY32"}
 _DEVICES: Final = {
     _CAMERA: ("HadascopeSimulation", "TriggeredCamera", 2),
     _SHUTTER: ("HadascopeSimulation", "Shutter", 3),
+    XY_STAGE: ("HadascopeSimulation", "XYStage", 6),
+    FOCUS: ("HadascopeSimulation", "Stage", 5),
     _CORE: ("", "Core", 10),
 }
 _READ_ONLY: Final = ("ReadoutTime-ms",)
+# MMCore's own, for every wait.
+_TIMEOUT_MS: Final = 5000
 
 
 @dataclass
@@ -47,6 +53,7 @@ class SimulatedCore:
     ``saturation`` at most, while the bit depth stays what it is.
     ``arming_ms`` is declared to the bench's clock at every sequence start. With ``readout_us`` the camera misses a
     trigger that comes earlier than exposure and readout after the last one, and tells the readout as a property.
+    ``moving`` are the stage, the focus and the presets that it drives, None for those of a microscope without presets.
     Errors are those of MMCore in Python, with its texts: RuntimeError, and IndexError where the buffer is empty.
     """
 
@@ -62,8 +69,10 @@ class SimulatedCore:
         readout_us: float | None = None,
         shutter_mode: Literal["Global", "Rolling"] = "Global",
         saturation: int | None = None,
+        moving: MovingParts | None = None,
     ) -> None:
         self._bench = bench
+        self.moving = MovingParts(bench) if moving is None else moving
         sensor = Sensor(height_px, width_px, bytes_per_px, bit_depth or 8 * bytes_per_px, saturation)
         self._seen = TriggeredCamera(
             bench, sensor, circular_buffer_mb, arming_ms * 1e3, readout_us, self._sequence_has_ended
@@ -86,6 +95,8 @@ class SimulatedCore:
         }
         self._camera = _CAMERA
         self._shutter = _SHUTTER
+        self._xy_stage = XY_STAGE
+        self._focus = FOCUS
         self._auto_shutter = True
 
     @property
@@ -119,7 +130,7 @@ class SimulatedCore:
         return self._described(label)[1]
 
     def get_device_type(self, label: str) -> int:
-        """MMCore's number of a device's type: 2 camera, 3 shutter, 10 core."""
+        """MMCore's number of a device's type: 2 camera, 3 shutter, 5 stage (focus), 6 XY stage, 10 core."""
         return self._described(label)[2]
 
     def get_camera_device(self) -> str:
@@ -347,12 +358,99 @@ class SimulatedCore:
         """Whether they do; MMCore's default is yes."""
         return self._auto_shutter
 
-    def wait_for_device(self, label: str) -> None:
-        """Return when the device is not busy: at once."""
+    def get_xy_stage_device(self) -> str:
+        """Label of the current XY stage."""
+        return self._xy_stage
+
+    def set_xy_stage_device(self, label: str) -> None:
+        """Choose the XY stage; an empty label chooses none."""
+        if label not in (XY_STAGE, ""):
+            raise ValueError(f'Cannot set Core property XYStage to invalid value "{label}"')
+        self._xy_stage = label
+
+    def get_focus_device(self) -> str:
+        """Label of the current focus device."""
+        return self._focus
+
+    def set_focus_device(self, label: str) -> None:
+        """Choose the focus device; an empty label chooses none."""
+        if label not in (FOCUS, ""):
+            raise ValueError(f'Cannot set Core property Focus to invalid value "{label}"')
+        self._focus = label
+
+    def set_xy_position(self, *arguments: Any) -> None:
+        """Move the stage: (x, y) in µm, a label before them or not. Refused while pictures are displayed."""
+        *label, x_um, y_um = arguments
+        self._must_be_of_type(XY_STAGE, *(label or [self._xy_stage]))
+        self.moving.set_xy(float(x_um), float(y_um))
+
+    def get_x_position(self, label: str | None = None) -> float:
+        """Where the stage stands, µm."""
+        self._must_be_of_type(XY_STAGE, self._xy_stage if label is None else label)
+        return self.moving.read_um()[0]
+
+    def get_y_position(self, label: str | None = None) -> float:
+        """Where the stage stands, µm."""
+        self._must_be_of_type(XY_STAGE, self._xy_stage if label is None else label)
+        return self.moving.read_um()[1]
+
+    def set_position(self, *arguments: Any) -> None:
+        """Move the focus: (z) in µm, a label before it or not. Refused while pictures are displayed."""
+        *label, z_um = arguments
+        self._must_be_of_type(FOCUS, *(label or [self._focus]))
+        self.moving.set_z(float(z_um))
+
+    def get_position(self, label: str | None = None) -> float:
+        """Where the focus stands, µm."""
+        self._must_be_of_type(FOCUS, self._focus if label is None else label)
+        return self.moving.read_um()[2]
+
+    def get_available_config_groups(self) -> Sequence[str]:
+        """Names of the config groups."""
+        return tuple(self.moving.groups)
+
+    def get_available_configs(self, group: str) -> Sequence[str]:
+        """A group's presets; none where there is no such group."""
+        return self.moving.groups.get(group, ())
+
+    def set_config(self, group: str, preset: str) -> None:
+        """Set a group to a preset: the specimen shows its other structures. Refused while pictures are displayed."""
+        self.moving.set_preset(group, preset)
+
+    def get_current_config(self, group: str) -> str:
+        """The preset a group is set to; empty where it was set to none, or there is no such group."""
+        return self.moving.current.get(group, "")
+
+    def wait_for_config(self, group: str, preset: str) -> None:
+        """Return when nothing that the preset moves is busy."""
+        if preset not in self.moving.groups.get(group, ()):
+            raise ValueError(f'Configuration group "{group}" or its preset "{preset}" does not exist')
+        self._wait_for(group)
+
+    def device_busy(self, label: str) -> bool:
+        """Whether the device is still moving."""
         self._must_be(label, *self.get_loaded_devices())
+        return self.moving.is_busy(label)
+
+    def system_busy(self) -> bool:
+        """Whether anything is still moving."""
+        return self.moving.is_busy()
+
+    def wait_for_device(self, label: str) -> None:
+        """Return when the device is not busy; everything but stage and focus never is."""
+        self._must_be(label, *self.get_loaded_devices())
+        self._wait_for(label)
 
     def wait_for_system(self) -> None:
-        """Return when no device is busy: at once."""
+        """Return when no device is busy."""
+        self._wait_for(None)
+
+    def _wait_for(self, label: str | None) -> None:
+        deadline_s = time.monotonic() + _TIMEOUT_MS / 1e3
+        while self.moving.is_busy(label):
+            if time.monotonic() > deadline_s:
+                raise RuntimeError(f'Wait for device "{label or "system"}" timed out after {_TIMEOUT_MS}ms')
+            time.sleep(0.001)
 
     def _sequence_has_ended(self) -> None:
         if self._auto_shutter and self._shutter:
@@ -379,6 +477,11 @@ class SimulatedCore:
     def _must_be(self, label: str, *allowed: str) -> None:
         if label not in allowed:
             raise RuntimeError(f'No device with label "{label}"')
+
+    def _must_be_of_type(self, wanted: str, label: str) -> None:
+        if label != wanted:
+            self._described(label)
+            raise RuntimeError(f'Device "{label}" is of the wrong type for the requested operation')
 
     def _must_have(self, label: str, name: str) -> None:
         if not self.has_property(label, name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from copy import copy
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,16 +57,38 @@ class SensorImages:
     ``mirror_light`` float64 [H, W] is what each mirror sends towards the camera. It is spread evenly over the mirror's
     square, shared by the four pixels nearest to every point of it in proportion to their nearness (bilinear), and
     blurred. What falls beside the sensor is lost. One image takes 4·height·width bytes.
+
+    ``lit`` bool [H, W]: the mirrors on which light may ever lie (see ``relit``), None for those on which it lies now.
+    Raises ValueError where light lies on others.
     """
 
-    def __init__(self, view: View, mirror_light: NDArray[np.float64], height_px: int, width_px: int) -> None:
+    def __init__(
+        self,
+        view: View,
+        mirror_light: NDArray[np.float64],
+        height_px: int,
+        width_px: int,
+        lit: NDArray[np.bool_] | None = None,
+    ) -> None:
         self.shape = height_px, width_px
         self._blur_px = view.blur_px
         self._n_mirror_rows, self._n_mirror_columns = mirror_light.shape
-        self._rows, self._columns = np.nonzero(mirror_light)
+        self._rows, self._columns = np.nonzero(mirror_light if lit is None else lit)
+        _must_cover(self._rows, self._columns, mirror_light)
         self._light = mirror_light[self._rows, self._columns]
         self._spread = _spread(view, self._rows, self._columns, self.shape)
         self.all_on: NDArray[np.float32] = self._image(self._light)
+
+    def relit(self, mirror_light: NDArray[np.float64]) -> SensorImages:
+        """The same camera on mirrors that send other light, at a small part of the cost of looking at them anew.
+
+        Raises ValueError where light lies on mirrors that could not be lit.
+        """
+        _must_cover(self._rows, self._columns, mirror_light)
+        other = copy(self)
+        other._light = mirror_light[self._rows, self._columns]
+        other.all_on = other._image(other._light)
+        return other
 
     @property
     def arriving(self) -> NDArray[np.float64]:
@@ -93,6 +116,12 @@ class SensorImages:
 
     def _blurred(self, image: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(gaussian_filter(image, self._blur_px, mode="constant")) if self._blur_px else image
+
+
+def _must_cover(rows: NDArray[np.int64], columns: NDArray[np.int64], mirror_light: NDArray[np.float64]) -> None:
+    n_lit, n_covered = np.count_nonzero(mirror_light), np.count_nonzero(mirror_light[rows, columns])
+    if n_lit != n_covered:
+        raise ValueError(f"light lies on {n_lit} mirrors, {n_lit - n_covered} of them beside those that may be lit")
 
 
 def _spread(

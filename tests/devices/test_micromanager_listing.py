@@ -43,7 +43,7 @@ def by_name(device: LoadedDevice) -> dict[str, DeviceProperty]:
 
 def test_devices_are_listed_with_the_adapter_they_come_from(simulated: Any) -> None:
     devices = by_label(simulated)
-    assert list(devices) == ["SimulatedCamera", "SimulatedShutter", "Core"]
+    assert list(devices) == ["SimulatedCamera", "SimulatedShutter", "SimulatedXYStage", "SimulatedFocus", "Core"]
     camera = devices["SimulatedCamera"]
     assert (camera.library, camera.name) == ("HadascopeSimulation", "TriggeredCamera")
     assert devices["SimulatedShutter"].properties == ()

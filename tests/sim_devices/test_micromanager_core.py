@@ -390,6 +390,8 @@ def test_a_devices_listing_has_all_that_can_be_known() -> None:
     assert devices == {
         "SimulatedCamera": ("HadascopeSimulation", "TriggeredCamera", 2),
         "SimulatedShutter": ("HadascopeSimulation", "Shutter", 3),
+        "SimulatedXYStage": ("HadascopeSimulation", "XYStage", 6),
+        "SimulatedFocus": ("HadascopeSimulation", "Stage", 5),
         "Core": ("", "Core", 10),
     }
     listing = {

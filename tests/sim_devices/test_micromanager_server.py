@@ -66,7 +66,13 @@ def test_calls_go_through_with_their_arguments_and_results(remote: Any) -> None:
     region = remote.get_roi()
     assert (region.x, region.y, region.width, region.height) == (1, 0, 2, 2)
     labels = remote.get_loaded_devices()
-    assert [labels.get(i) for i in range(labels.size())] == ["SimulatedCamera", "SimulatedShutter", "Core"]
+    assert [labels.get(i) for i in range(labels.size())] == [
+        "SimulatedCamera",
+        "SimulatedShutter",
+        "SimulatedXYStage",
+        "SimulatedFocus",
+        "Core",
+    ]
 
 
 def test_a_devices_listing_comes_through(remote: Any) -> None:
@@ -77,6 +83,8 @@ def test_a_devices_listing_comes_through(remote: Any) -> None:
     assert [(kind.swig_value(), kind.to_string()) for kind in kinds.values()] == [
         (2, "CameraDevice"),
         (3, "ShutterDevice"),
+        (6, "XYStageDevice"),
+        (5, "StageDevice"),
         (10, "CoreDevice"),
     ]
     camera = "SimulatedCamera"
