@@ -16,11 +16,11 @@ def print_calibration(made: Calibrated) -> bool:
         table.add_row(what, figure)
     for what, path in (("file", made.output.file), ("raw readings", made.output.raw), ("plot", made.output.picture)):
         table.add_row(what, str(path))
-    console.print(table)
+    table.print_to(console)
     for note in made.notes:
-        console.print(f"note: {note}", highlight=False, markup=False)
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     for reason in made.reasons:
-        console.print(f"not usable: {reason}", highlight=False, markup=False)
+        console.print(f"not usable: {reason}", highlight=False, markup=False, soft_wrap=True)
     if not made.reasons:
         console.print("usable")
     return not made.reasons

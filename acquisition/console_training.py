@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from acquisition.progress_display import ProgressDisplay, progress_display
 from acquisition.training_request import ModelOutput
 from models.learning.evaluation import Progress as RowProgress
 from models.learning.model_file import SUFFIXES, TrainedModel
@@ -23,61 +23,45 @@ _MOST_LEFT_OUT = 5
 class TrainingBar:
     """A bar over all epochs, and a line for each that is done."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task = progress.add_task("training", total=None, loss="")
+    def __init__(self, display: ProgressDisplay) -> None:
+        self._display = display
         self._begun = False
 
     def on_step(self, step: Step) -> None:
         """Move the bar, and say where a training goes on that was interrupted."""
         if not self._begun and step.epoch > 1:
-            self._progress.console.print(f"goes on after epoch {step.epoch - 1} of {step.epochs}", highlight=False)
-        self._begun = True
+            self._display.say(f"goes on after epoch {step.epoch - 1} of {step.epochs}")
         done = (step.epoch - 1) * step.steps + step.step
-        total = step.epochs * step.steps
-        self._progress.update(self._task, completed=done, total=total, loss=f"loss {step.loss:.3f}")
+        loss = f"loss {step.loss:.3f}"
+        self._display.tell_quality(loss, loss)
+        # The first step takes what is loaded and compiled, and stands where an earlier training ended.
+        self._display.show(done, step.epochs * step.steps, found=not self._begun)
+        self._begun = True
 
     def on_epoch(self, report: EpochReport) -> None:
         """Say what an epoch came to."""
         kept = " (kept)" if report.best else ""
-        self._progress.console.print(
-            f"epoch {report.epoch}: {report.scores[SCORE]:.2f} dB on validation{kept}, {report.seconds:.0f} s",
-            highlight=False,
+        self._display.say(
+            f"epoch {report.epoch}: {report.scores[SCORE]:.2f} dB on validation{kept}, {report.seconds:.0f} s"
         )
 
 
 @contextmanager
 def training_bar() -> Iterator[TrainingBar]:
     """A bar for as long as the training goes on."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("steps"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[loss]}"),
-    )
-    with Progress(*columns, console=Console()) as progress:
-        yield TrainingBar(progress)
+    with progress_display(Console(), "training", "steps") as display:
+        display.begin()
+        yield TrainingBar(display)
 
 
 @contextmanager
 def evaluation_bar() -> Iterator[RowProgress]:
     """A bar over the rows of an evaluation."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("scores"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console()) as progress:
-        task = progress.add_task("evaluation", total=None)
+    with progress_display(Console(), "evaluation", "scores") as display:
+        display.begin()
 
-        def on_row(done: int, total: int, _: Score | None) -> None:
-            progress.update(task, completed=done, total=total)
+        def on_row(done: int, total: int, score: Score | None) -> None:
+            display.show(done, total, found=score is None)
 
         yield on_row
 
@@ -92,9 +76,11 @@ def print_images(images: TrainingImages) -> None:
     """How many crops of how many fields of view there are, and what was left out."""
     console = Console()
     for name, crops in (("to learn from", images.training), ("to validate on", images.validation)):
-        console.print(f"{len(crops)} crops of {len(crops.names)} fields of view {name}", highlight=False)
+        console.print(
+            f"{len(crops)} crops of {len(crops.names)} fields of view {name}", highlight=False, soft_wrap=True
+        )
     for line in images.left_out[:_MOST_LEFT_OUT]:
-        console.print(f"left out: {line}", highlight=False, markup=False)
+        console.print(f"left out: {line}", highlight=False, markup=False, soft_wrap=True)
     if len(images.left_out) > _MOST_LEFT_OUT:
         console.print(f"left out: {len(images.left_out) - _MOST_LEFT_OUT} more", highlight=False)
 

@@ -1,4 +1,4 @@
-"""A progress bar while the light is on, and the question before it."""
+"""What people see while the light is on, and the question before it."""
 
 from __future__ import annotations
 
@@ -6,22 +6,15 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from acquisition.config import AcquisitionConfig
 from acquisition.events import Event, EventKind
 from acquisition.live import LiveImage
 from acquisition.observer import Observer
 from acquisition.plan import dose_mj
+from acquisition.progress_display import ProgressDisplay, progress_display
 from acquisition.readings import Readings
+from acquisition.reconstruction import psnr_of
 from acquisition.schedule import Schedule
 
 _Result = TypeVar("_Result")
@@ -30,58 +23,71 @@ _Result = TypeVar("_Result")
 def watched(
     console: Console, config: AcquisitionConfig, doing: str, play: Callable[[Observer], _Result], *, ask: bool
 ) -> _Result:
-    """What ``play`` returns, with a bar while it plays.
+    """What ``play`` returns, with a display of how far it is while it plays.
 
-    doing: what the bar says; ask: before the first light on real devices. Raises what ``play`` raises.
+    doing: what the display says; ask: before the first light on real devices. Raises what ``play`` raises.
     """
     if config.simulated:
         console.print("Simulated devices: a rehearsal, no hardware is touched.")
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("pairs"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[image]}"),
+    with progress_display(console, doing, "pairs") as display:
+        return play(shown_on(display, config, ask=ask))
+
+
+def shown_on(display: ProgressDisplay, config: AcquisitionConfig, *, ask: bool) -> Observer:
+    """An observer that shows a run, or a series of them, on a display."""
+    watcher = _Watcher(display, config, ask)
+    return Observer(
+        watcher.on_schedule,
+        watcher.on_block,
+        watcher.on_image,
+        watcher.on_event,
+        on_place=display.enter,
+        confirm=watcher.confirm,
     )
-    with Progress(*columns, console=console) as progress:
-        return play(_on_bar(progress, config, doing, ask))
 
 
-def _on_bar(progress: Progress, config: AcquisitionConfig, doing: str, ask: bool) -> Observer:
-    bars: list[TaskID] = []
+class _Watcher:
+    """Turns what an observer is called with into what a display shows."""
 
-    def on_event(event: Event) -> None:
-        if event.kind in (EventKind.BLOCK_REPEATED, EventKind.WARNING):
-            progress.console.print(f"{event.kind}: {event.text}", highlight=False, markup=False)
+    def __init__(self, display: ProgressDisplay, config: AcquisitionConfig, ask: bool) -> None:
+        self._display = display
+        self._config = config
+        self._ask = ask
+        self._done = self._total = self._first_played = 0
 
-    def confirm(n_exposures: int) -> bool:
-        """Ask with the bar out of the way."""
-        if not ask:
+    def on_schedule(self, schedule: Schedule) -> None:
+        self._done, self._total = 0, schedule.n_pairs
+        self._display.show(0, self._total, found=True)
+
+    def on_block(self, readings: Readings) -> None:
+        self._done += readings.n_pairs
+        self._display.show(self._done, self._total, found=readings.block_number < self._first_played)
+
+    def on_image(self, image: LiveImage) -> None:
+        reconstruction = image.reconstruction
+        peak = float(reconstruction.image.max()) or 1.0
+        short = f"{psnr_of(reconstruction.expected_mse, peak):.1f} dB"
+        self._display.tell_quality(reconstruction.said_of_quality(peak), short)
+
+    def on_event(self, event: Event) -> None:
+        if event.kind in (EventKind.STARTED, EventKind.RESUMED):
+            # Blocks before it are told of, too, as they are read back from the run.
+            self._first_played = int(event.facts.get("first_block", 0))
+        elif event.kind in (EventKind.BLOCK_REPEATED, EventKind.WARNING):
+            self._display.say(f"{event.kind}: {event.text}")
+
+    def confirm(self, n_exposures: int) -> bool:
+        """Ask with the display out of the way."""
+        if not self._ask:
             return True
-        progress.stop()
-        dose = dose_mj(config, n_exposures)
-        console = progress.console
-        console.print(
-            f"First light on real devices: {n_exposures:,} exposures"
-            + ("" if dose is None else f", {dose:.4g} mJ on the sample")
-        )
-        try:
-            said_yes = console.input("Go on? [y/N] ").strip().lower() in ("y", "yes")
-        except EOFError:
-            said_yes = False
-        progress.start()
-        return said_yes
-
-    def on_schedule(schedule: Schedule) -> None:
-        bars.append(progress.add_task(doing, total=schedule.n_pairs, image=""))
-
-    def on_block(readings: Readings) -> None:
-        progress.advance(bars[0], readings.n_pairs)
-
-    def on_image(image: LiveImage) -> None:
-        peak = float(image.reconstruction.image.max()) or 1.0
-        progress.update(bars[0], image=image.reconstruction.said_of_quality(peak))
-
-    return Observer(on_schedule, on_block, on_image, on_event, confirm=confirm)
+        dose = dose_mj(self._config, n_exposures)
+        with self._display.put_aside() as console:
+            console.print(
+                f"First light on real devices: {n_exposures:,} exposures"
+                + ("" if dose is None else f", {dose:.4g} mJ on the sample"),
+                soft_wrap=True,
+            )
+            try:
+                return console.input("Go on? [y/N] ").strip().lower() in ("y", "yes")
+            except EOFError:
+                return False

@@ -182,7 +182,7 @@ def test_the_command_line_says_that_the_limit_ended_the_run(
     assert done.code == 1
     assert "sample.dose_limit_mj allows" in done.err
     info = hadascope("info", tmp_path / "run.zarr")
-    assert "cause │ DoseLimitError" in info.out
+    assert "cause DoseLimitError" in info.out
 
 
 def test_a_limit_needs_a_known_power(tmp_path: Path, lab: RealBench, hadascope: CommandLine) -> None:
