@@ -23,6 +23,7 @@ from models.wiener import forecast_mse
 # size takes.
 DISK_UNIT_BYTES = 4096
 ARRAYS_PER_BLOCK = 8
+LEVELS_OF_AN_IMAGE = 6  # of 2048 × 2048 pixels
 END_OF_RUN_BYTES = 2_000_000
 
 
@@ -78,7 +79,7 @@ def summarize(config: AcquisitionConfig, plan: SensingPlan, sample: NDArray[np.f
         largest_bank_pictures=max(bank.n_pictures for bank in schedule.banks),
         memory_pictures=config.memory_pictures,
         guard_codes=schedule.banks[0].guard_codes,
-        disk_bytes=run_bytes(schedule, planned_frame_bytes(config)),
+        disk_bytes=run_bytes(schedule, planned_frame_bytes(config), config.output.snapshots),
         dose_mj=dose_mj(config, exposures),
         forecast_psnr=_forecast_psnr(config, plan, sample),
         false_alarms=plan.expected_false_alarms,
@@ -122,16 +123,19 @@ def lit_exposures_within(config: AcquisitionConfig, illumination_time_us: float)
     return math.floor(limit / (illumination_time_us * 1e-6 * power_mw) * (1 + 1e-12))
 
 
-def run_bytes(schedule: Schedule, frame_bytes: int = 0) -> int:
+def run_bytes(schedule: Schedule, frame_bytes: int = 0, snapshots: int = 0) -> int:
     """Bytes a run takes on a disk at most: whole chunks in files and folders of their own, and what ends the run.
 
-    frame_bytes: of one frame, where frames are kept.
+    frame_bytes: of one frame, where frames are kept; snapshots: how many images on the way are.
     """
     data = schedule.longest_block_pairs * BYTES_PER_PAIR + schedule.most_block_guards * schedule.guard_pictures * 8
     data += schedule.longest_block_exposures * frame_bytes
     per_block = data + ARRAYS_PER_BLOCK * 3 * DISK_UNIT_BYTES  # a folder, sometimes two, and an unfilled unit each
-    per_coefficient = 8 + 4 + 3 * 8 + 16 + 5 * 8  # mask, repeats, statistics, prior, images and sample
-    return len(schedule.blocks) * per_block + len(schedule.repeats) * per_coefficient + END_OF_RUN_BYTES
+    # Mask, repeats, statistics, prior; images and sample, and their levels of 1/4, 1/16 … of the pixels.
+    per_coefficient = 8 + 4 + 3 * 8 + 16 + 4 / 3 * (5 * 8 + 4 * snapshots)
+    of_pixels = math.ceil(len(schedule.repeats) * per_coefficient)
+    of_snapshots = snapshots * LEVELS_OF_AN_IMAGE * 4 * DISK_UNIT_BYTES  # three folders and an unfilled unit a level
+    return len(schedule.blocks) * per_block + of_pixels + of_snapshots + END_OF_RUN_BYTES
 
 
 def _brightest_reading(config: AcquisitionConfig, plan: SensingPlan) -> float | None:

@@ -27,7 +27,7 @@ def check_output(config: AcquisitionConfig, plan: SensingPlan, *, overwrite: boo
     """
     run, picture = config.output.run, config.output.picture_path
     check_writable(run, (picture,), overwrite=overwrite, make_folders=make_folders)
-    check_room(run, plan.schedule, planned_frame_bytes(config))
+    check_room(run, plan.schedule, planned_frame_bytes(config), config.output.snapshots)
 
 
 def check_writable(
@@ -58,10 +58,15 @@ def check_new(file: Path, *, overwrite: bool) -> None:
         raise existing_output(file, "the picture" if file.suffix == ".png" else "the file")
 
 
-def check_room(run: Path, schedule: Schedule, frame_bytes: int) -> None:
-    """Raise DiskFullError where the run does not fit on the disk; frame_bytes: of one frame, where frames are kept."""
+def check_room(run: Path, schedule: Schedule, frame_bytes: int, snapshots: int = 0) -> None:
+    """Raise DiskFullError where the run does not fit on the disk; see acquisition.plan.run_bytes."""
+    check_space(run, run_bytes(schedule, frame_bytes, snapshots))
+
+
+def check_space(run: Path, needed: int) -> None:
+    """Raise DiskFullError where so many bytes do not fit on the disk of a path."""
     folder = next(each for each in run.absolute().parents if each.exists())
-    needed, free = run_bytes(schedule, frame_bytes), shutil.disk_usage(folder).free
+    free = shutil.disk_usage(folder).free
     if free < needed:
         raise DiskFullError(
             errno.ENOSPC,

@@ -14,8 +14,13 @@ Layout (blocks × longest block, one chunk a block)::
     schedule/prior_mean, prior_variance       [N]                    where it came from images or a model
     schedule/pairs, plus_first, rests_s       see calibration.recipe    calibrations
     statistics/count, mean, variance          [N]                    at the end of the run
-    images/…                                  OME-Zarr 0.5           at the end: wiener, image, uncertainty, sample
+    images/…                                  OME-Zarr 0.5           at the end: wiener, image, uncertainty, sample;
+                                                                     whenever asked for: reconstructed, and its own
+    images/snapshots                          OME-Zarr 0.5           at the end: the image as it came to be
     live                                      [refreshes, 4]         when each live image was made, and from how much
+
+The run's own group says where the levels of images/image are, so that the run opens as that image. Images are
+[c, y, x] with one channel, snapshots [t, c, y, x] (acquisition.ome_images, acquisition.snapshots).
 
 Everything but ``readings`` and ``dark`` can be recomputed from them. Beside the arrays lie ``events.jsonl`` and
 ``log.txt`` (acquisition.events). Whoever writes a run holds a lock file beside it, which the operating system lets go
@@ -26,6 +31,7 @@ from __future__ import annotations
 
 import errno
 import zlib
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -35,7 +41,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.errors import GroupNotFoundError
 
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 COMMIT_FIELDS = ("pairs", "guards", "pass", "start_us", "saturated", "lit_exposures", "checksum")
 LIVE_FIELDS = ("time_s", "pairs", "age_s", "forecast_mse")
 # What a run can have played, and what it is then.
@@ -44,6 +50,19 @@ RECIPES = {
     "noise": "a noise calibration",
     "stability": "a stability calibration",
     "registration": "a registration",
+    "series": "a series of images",
+}
+# Of the folder of a series, whose images are runs in folders of their own (acquisition.series_store).
+SERIES_LAYOUT_VERSION = 1
+# The channel of every image of a run, for people.
+IMAGE_CHANNELS = {
+    "image": "reconstruction",
+    "wiener": "linear (Wiener)",
+    "uncertainty": "uncertainty (90 % of pixels within ±)",
+    "sample": "sample",
+    "reconstructed": "reconstruction, made again",
+    "reconstructed_uncertainty": "its uncertainty (90 % of pixels within ±)",
+    "snapshots": "reconstruction",
 }
 BYTES_PER_PAIR = 4 + 8 + 8 + 8
 _OPTIONAL_READINGS = ("bench", "frames")
@@ -65,6 +84,10 @@ class OutputExistsError(FileExistsError):
 
 class NotARunError(ValueError):
     """A path that holds no run of Hadascope."""
+
+
+class SeriesNotRunError(NotARunError):
+    """A folder that holds a series of runs, where one run is expected."""
 
 
 class DiskFullError(OSError):
@@ -105,12 +128,29 @@ def array_of(group: zarr.Group, name: str) -> zarr.Array[Any]:
     return node
 
 
+def group_of(group: zarr.Group, name: str) -> zarr.Group:
+    """A group of a run. Raises KeyError where there is none, NotARunError where it is something else."""
+    node = group[name]
+    if not isinstance(node, zarr.Group):
+        raise NotARunError(f"{name} is a {type(node).__name__}, expected a group: the run is damaged")
+    return node
+
+
 def facts_of(group: zarr.Group) -> dict[str, Any]:
     """A copy of a run's JSON-able facts. Raises NotARunError."""
     facts = group.attrs["hadascope"]
     if not isinstance(facts, dict):
         raise NotARunError("the run's attributes are damaged: expected a mapping under 'hadascope'")
     return dict(facts)
+
+
+def must_be_one_run(path: Path, facts: Mapping[str, Any]) -> None:
+    """Raise SeriesNotRunError where the facts are those of a series."""
+    if "series" in facts:
+        raise SeriesNotRunError(
+            f"{path} holds a series of images, each of them a run of its own: name one of the folders in "
+            f"{path / 'events'}, or resume or look at the series as a whole (hadascope resume, info)"
+        )
 
 
 def readings_arrays(group: zarr.Group) -> dict[str, zarr.Array[Any]]:

@@ -14,9 +14,11 @@ import zarr
 from filelock import BaseFileLock
 from numpy.typing import NDArray
 
+from acquisition import ome_images
 from acquisition.readings import Readings
 from acquisition.run_layout import (
     COMMIT_FIELDS,
+    IMAGE_CHANNELS,
     LAYOUT_VERSION,
     LIVE_FIELDS,
     RECIPES,
@@ -25,6 +27,7 @@ from acquisition.run_layout import (
     disk_full,
     existing_output,
     facts_of,
+    must_be_one_run,
     open_run,
     readings_arrays,
 )
@@ -94,7 +97,7 @@ class RunStore:
                 group.create_array(f"schedule/{name}", data=array)
             if dark is not None:
                 group.create_array("dark", data=dark)
-            _put_in_place(unfinished, path)
+            put_in_place(unfinished, path)
             return cls(path, lock)
         except BaseException as error:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -106,7 +109,7 @@ class RunStore:
     @classmethod
     def reopen(cls, path: Path) -> Self:
         """Go on writing a run. Raises NotARunError, RunInUseError."""
-        open_run(path, "r")
+        must_be_one_run(path, facts_of(open_run(path, "r")))
         lock = lock_run(path)
         try:
             return cls(path, lock)
@@ -145,9 +148,17 @@ class RunStore:
         self._create("statistics/mean", statistics.mean)
         self._create("statistics/variance", statistics.variance)
 
-    def write_image(self, name: str, image: NDArray[np.float64]) -> None:
-        """Write an image [n, n], detector units per exposure, as OME-Zarr 0.5 images/``name``. Raises DiskFullError."""
-        write_image(self.path, name, image, {})
+    def write_image(self, name: str, image: NDArray[np.float64], px_um: float | None = None) -> None:
+        """Write an image [n, n], detector units per exposure, as OME-Zarr 0.5 images/``name``; see ``write_image``.
+
+        The run itself then opens as images/image, once there is one. Raises DiskFullError.
+        """
+        written = write_image(self.path, name, image, {}, px_um)
+        if name == "image":
+            try:
+                self._group.attrs["ome"] = ome_images.metadata_seen_from_above(written, "images/image")
+            except OSError as error:
+                raise disk_full(self.path, error) from error
 
     def write_live_record(self, record: NDArray[np.float64]) -> None:
         """Write when each live image was made, float64 [refreshes, 4] (LIVE_FIELDS). Raises DiskFullError."""
@@ -199,19 +210,26 @@ def check_replaceable(path: Path, recipe: str, *, overwrite: bool) -> None:
         raise in_use(path)
 
 
-def write_image(path: Path, name: str, image: NDArray[np.float64], facts: dict[str, Any]) -> None:
-    """Write an image [n, n] into a run as OME-Zarr 0.5 images/``name``, replacing it, with JSON-able facts of its own.
+def write_image(
+    path: Path, name: str, image: NDArray[np.float64], facts: dict[str, Any], px_um: float | None = None
+) -> zarr.Group:
+    """Write an image [n, n] into a run as OME-Zarr 0.5 images/``name``, float64 [c, y, x] with one channel.
 
-    Raises DiskFullError.
+    It replaces the one of this name. facts: JSON-able ones of its own; px_um: side of a pixel on the sample, µm, where
+    it is known. Raises DiskFullError.
     """
-    axes = [{"name": axis, "type": "space"} for axis in "yx"]
-    level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1.0, 1.0]}]}
-    ome = {"version": "0.5", "multiscales": [{"name": name, "axes": axes, "datasets": [level]}]}
     try:
-        group = open_run(path, "r+").create_group(
-            f"images/{name}", overwrite=True, attributes={"ome": ome, "hadascope": facts}
+        return ome_images.write_image(
+            open_run(path, "r+"),
+            f"images/{name}",
+            image[np.newaxis],
+            "cyx",
+            channels=[IMAGE_CHANNELS.get(name, name)],
+            name=name,
+            px_um=px_um,
+            dtype="float64",
+            facts=facts,
         )
-        group.create_array("0", data=image, dimension_names=["y", "x"])
     except OSError as error:
         raise disk_full(path, error) from error
 
@@ -223,7 +241,7 @@ def remove_image(path: Path, name: str) -> None:
         del group[f"images/{name}"]
 
 
-def _put_in_place(unfinished: Path, path: Path) -> None:
+def put_in_place(unfinished: Path, path: Path) -> None:
     """Rename a run to where it belongs; the one that stands there goes when it has been replaced, and not before."""
     replaced = path.with_name(f".{path.name}.replaced")
     shutil.rmtree(replaced, ignore_errors=True)

@@ -75,9 +75,9 @@ def reconstruct_run(
         "version": version("hadascope"),
     }
     remove_image(path, "reconstructed_uncertainty")
-    write_image(path, "reconstructed", reconstruction.image, made_with)
+    write_image(path, "reconstructed", reconstruction.image, made_with, config.px_um)
     if reconstruction.uncertainty is not None:
-        write_image(path, "reconstructed_uncertainty", reconstruction.uncertainty, made_with)
+        write_image(path, "reconstructed_uncertainty", reconstruction.uncertainty, made_with, config.px_um)
     beyond_training = TrainedModels(None, network).warnings(
         config, float(reconstruction.image.max()), evidence.background
     )

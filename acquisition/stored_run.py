@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 from numpy.typing import NDArray
 
+from acquisition.ome_images import plane_of
 from acquisition.readings import Readings
 from acquisition.run_layout import (
     COMMIT_FIELDS,
@@ -21,6 +23,8 @@ from acquisition.run_layout import (
     array_of,
     checksum_of,
     facts_of,
+    group_of,
+    must_be_one_run,
     open_run,
     readings_arrays,
 )
@@ -36,6 +40,7 @@ class StoredRun:
         self.path = path
         self._group = open_run(path, "r")
         self.facts = facts_of(self._group)
+        must_be_one_run(path, self.facts)
         if (layout := self.facts.get("layout")) != LAYOUT_VERSION:
             raise NotARunError(
                 f"{path} was written in layout {layout}, and this version reads layout {LAYOUT_VERSION}: use the "
@@ -156,38 +161,43 @@ class StoredRun:
 
     def image(self, name: str) -> NDArray[np.float64]:
         """A stored image, float64 [n, n]. Raises KeyError where the run has none of this name."""
-        return np.asarray(array_of(self._group, f"images/{name}/0")[:], dtype=np.float64)
+        return plane_of(self.ome_image(name), (0,))
+
+    def ome_image(self, name: str) -> zarr.Group:
+        """The OME-Zarr image images/``name`` (acquisition.ome_images). Raises KeyError where the run has none."""
+        return group_of(self._group, f"images/{name}")
 
     def _committed_sum(self, field: str) -> int:
         return int(self.commits[self.committed, COMMIT_FIELDS.index(field)].sum())
 
     def blocks(self) -> Iterator[Readings]:
         """The committed blocks in order. Raises CorruptBlockError."""
-        for number in self.committed:
-            commit = dict(zip(COMMIT_FIELDS, self.commits[number].tolist(), strict=True))
-            pairs, guards = commit["pairs"], commit["guards"]
-            fields = {name: np.asarray(array[int(number)]) for name, array in self._readings.items()}
-            if checksum_of(fields) != commit["checksum"]:
-                raise CorruptBlockError(
-                    f"{self.path}: block {number} does not give the checksum in its commit record: the files were "
-                    "changed or damaged after they were written; restore them from a copy"
-                )
-            yield Readings(
-                block_number=int(number),
-                pass_number=commit["pass"],
-                start_us=float(commit["start_us"]),
-                index=fields["index"][:pairs].astype(np.int64),
-                plus=fields["plus"][:pairs],
-                minus=fields["minus"][:pairs],
-                time_us=fields["time_us"][:pairs],
-                guards=fields["guards"][:guards],
-                saturated=commit["saturated"],
-                lit_exposures=commit["lit_exposures"],
-                bench_state=tuple(fields["bench"].tolist()) if "bench" in fields else (),
-                frames=fields["frames"][: 2 * pairs + guards * fields["guards"].shape[1]]
-                if "frames" in fields
-                else None,
+        return (self.block(int(number)) for number in self.committed)
+
+    def block(self, number: int) -> Readings:
+        """A committed block. Raises CorruptBlockError."""
+        commit = dict(zip(COMMIT_FIELDS, self.commits[number].tolist(), strict=True))
+        pairs, guards = commit["pairs"], commit["guards"]
+        fields = {name: np.asarray(array[number]) for name, array in self._readings.items()}
+        if checksum_of(fields) != commit["checksum"]:
+            raise CorruptBlockError(
+                f"{self.path}: block {number} does not give the checksum in its commit record: the files were "
+                "changed or damaged after they were written; restore them from a copy"
             )
+        return Readings(
+            block_number=number,
+            pass_number=commit["pass"],
+            start_us=float(commit["start_us"]),
+            index=fields["index"][:pairs].astype(np.int64),
+            plus=fields["plus"][:pairs],
+            minus=fields["minus"][:pairs],
+            time_us=fields["time_us"][:pairs],
+            guards=fields["guards"][:guards],
+            saturated=commit["saturated"],
+            lit_exposures=commit["lit_exposures"],
+            bench_state=tuple(fields["bench"].tolist()) if "bench" in fields else (),
+            frames=fields["frames"][: 2 * pairs + guards * fields["guards"].shape[1]] if "frames" in fields else None,
+        )
 
     def intact_blocks(self) -> Iterator[Readings]:
         """The committed blocks from the first one on, up to the first that is missing or damaged."""

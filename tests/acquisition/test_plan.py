@@ -52,7 +52,7 @@ def test_upload_and_memory_follow_from_the_pictures() -> None:
     dark = config.blocks.dark_exposures
     assert summary.time.upload_s == pytest.approx((summary.pictures + dark) * 768 * 128 / 300e6)
     assert summary.largest_bank_pictures <= summary.memory_pictures == 43_690
-    assert summary.disk_bytes == run_bytes(plan.schedule)
+    assert summary.disk_bytes == run_bytes(plan.schedule, snapshots=config.output.snapshots)
 
 
 def test_a_real_bench_is_planned_without_its_devices() -> None:

@@ -211,15 +211,19 @@ def test_statistics_images_and_facts_are_kept(tmp_path: Path) -> None:
 
 def test_images_carry_the_metadata_of_ome_zarr(tmp_path: Path) -> None:
     store = new_store(tmp_path / "run.zarr", schedule_of(9))
+    store.write_image("wiener", np.zeros((8, 8)), px_um=0.5)
     store.write_image("image", np.zeros((8, 8)))
+    store.annotate(state=RunState.FINISHED)  # what is written later leaves it as it is
     store.close()
-    document = json.loads((tmp_path / "run.zarr" / "images" / "image" / "zarr.json").read_text())
-    ome = document["attributes"]["ome"]
-    assert ome["version"] == "0.5"
-    (multiscale,) = ome["multiscales"]
-    assert [axis["name"] for axis in multiscale["axes"]] == ["y", "x"]
-    assert multiscale["datasets"][0]["path"] == "0"
-    assert multiscale["datasets"][0]["coordinateTransformations"] == [{"type": "scale", "scale": [1.0, 1.0]}]
+    for folder, path, side in (("images/wiener", "0", 0.5), ("images/image", "0", 1.0), ("", "images/image/0", 1.0)):
+        document = json.loads((tmp_path / "run.zarr" / folder / "zarr.json").read_text())
+        ome = document["attributes"]["ome"]
+        assert ome["version"] == "0.5"
+        (multiscale,) = ome["multiscales"]
+        assert [axis["name"] for axis in multiscale["axes"]] == ["c", "y", "x"]
+        assert [axis.get("unit") for axis in multiscale["axes"]] == [None, *2 * ["micrometer" if side < 1 else None]]
+        (level,) = multiscale["datasets"]
+        assert level == {"path": path, "coordinateTransformations": [{"type": "scale", "scale": [1.0, side, side]}]}
 
 
 def states(*runs: StoredRun) -> list[RunState]:
