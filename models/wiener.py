@@ -15,7 +15,7 @@ def wiener_image(coefficients: NDArray[np.float64], variance: NDArray[np.float64
     coefficients: z float64 [N], anything where untaken; variance: v float64 [N], inf where untaken: weight 0, the prior
     mean in its place.
     """
-    weight = _weight(prior.variance, variance)
+    weight = wiener_weight(prior.variance, variance)
     shrunk = prior.mean.copy()
     used = weight > 0
     shrunk[used] += weight[used] * (coefficients[used] - prior.mean[used])
@@ -29,19 +29,19 @@ def forecast_mse(prior_variance: NDArray[np.float64], variance: NDArray[np.float
     """
     error = prior_variance.copy()
     taken = np.isfinite(variance)
-    error[taken] = variance[taken] * _weight(prior_variance, variance)[taken]
+    error[taken] = variance[taken] * wiener_weight(prior_variance, variance)[taken]
     return float(error.sum() / len(error) ** 2)
 
 
 def noise_std(prior: Prior, variance: NDArray[np.float64]) -> float:
     """Standard deviation per pixel of the measurement noise in the Wiener image: sqrt(Σ w_i² v_i)/N; it is white."""
-    weight = _weight(prior.variance, variance)
+    weight = wiener_weight(prior.variance, variance)
     used = weight > 0
     return float(np.sqrt((weight[used] ** 2 * variance[used]).sum()) / len(weight))
 
 
-def _weight(prior_variance: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """λ/(λ + v); 0 where λ = 0 or v = inf."""
+def wiener_weight(prior_variance: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights w = λ/(λ + v), float64 [N]; 0 where λ = 0 or v = inf."""
     weight = np.zeros(len(prior_variance))
     np.divide(prior_variance, prior_variance + variance, out=weight, where=prior_variance > 0)
     return weight
