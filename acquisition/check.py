@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+import useq
 from numpy.typing import NDArray
 
 from acquisition.bench_check import check_bench, shortened_plan
@@ -19,11 +20,14 @@ from acquisition.controller import Controller
 from acquisition.dmd_region import dmd_region
 from acquisition.events import Journal
 from acquisition.integrity import FALSE_ALARMS_PER_BLOCK
+from acquisition.mda import series_events
 from acquisition.plan import expected_peak
 from acquisition.preflight import check_dose, check_light, check_output
 from acquisition.run_rules import play_rules
 from acquisition.sensing_plan import SensingPlan, plan_sensing
+from acquisition.series_plan import check_series_dose, check_series_output, plan_series
 from acquisition.timing_contract import reading_us
+from devices.microscope import Microscope, Pose
 from models.pictures import PictureRenderer
 
 # The variance of n dark readings scatters by √(2/(n - 1)) of itself; this many of these deviations are remarkable.
@@ -55,16 +59,24 @@ def check_acquisition(config: AcquisitionConfig, *, overwrite: bool = False) -> 
     The light stays off: the detector is tried under dark pictures. What a driver cannot do is a refusal among the
     findings, not an error.
     """
-    sample = sample_on_stage(config)
-    plan = plan_sensing(config, sample)
-    yield _tried(
-        "output",
-        lambda: check_output(config, plan, overwrite=overwrite, make_folders=False),
-        f"{config.output.run} can be written",
-    )
-    yield _tried(
-        "dose", lambda: check_dose(config, plan), "within the limit" if config.sample.dose_limit_mj else "no limit"
-    )
+    can_be_written = f"{config.output.run} can be written"
+    within = "within the limit" if config.sample.dose_limit_mj else "no limit"
+    if config.mda is None:
+        sample = sample_on_stage(config)
+        plan = plan_sensing(config, sample)
+        yield _tried(
+            "output", lambda: check_output(config, plan, overwrite=overwrite, make_folders=False), can_be_written
+        )
+        yield _tried("dose", lambda: check_dose(config, plan), within)
+    else:
+        series = plan_series(config)
+        sample, plan = series.sample, series.first
+        yield _tried(
+            "output",
+            lambda: check_series_output(config, series, overwrite=overwrite, make_folders=False),
+            can_be_written,
+        )
+        yield _tried("dose", lambda: check_series_dose(config, series), within)
     yield _tried("guards", lambda: check_light(plan), _guards(plan))
     yield from _models(config, sample, plan)
     try:
@@ -107,6 +119,8 @@ def _devices(
     )
     status = ", ".join(f"{name} {value}" for name, value in devices.light_source.status().items())
     yield Finding("light source", f"{light.name}: {status}")
+    if config.mda is not None:
+        yield _poses(config.mda, devices.microscope)
     readout = check_bench(config, plan.schedule, devices)
     known = Verdict.WARNING if readout.source.startswith("not stated") else Verdict.OK
     yield Finding("timing", f"camera readout {readout.readout_us:g} µs ({readout.source}) fits", known)
@@ -139,6 +153,19 @@ def _devices(
         yield Finding("dark level", "unknown: the light cannot be switched off", Verdict.WARNING)
     else:
         yield _dark_level(config, dark)
+
+
+def _poses(mda: useq.MDASequence, microscope: Microscope) -> Finding:
+    """Whether the microscope can be asked for every pose of a series; nothing moves."""
+    events = series_events(mda, microscope.move_to(Pose()))
+    info = microscope.info
+    named = ", ".join(f"{what} {label}" for what, label in (("XY", info.xy_stage), ("focus", info.focus)) if label)
+
+    def all_of_them() -> None:
+        for event in events:
+            microscope.check(event.pose)
+
+    return _tried("poses", all_of_them, f"{len(events)} images, each can be asked for ({named or 'no stage'})")
 
 
 def _buffer(

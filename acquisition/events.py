@@ -21,6 +21,7 @@ class EventKind(StrEnum):
     STARTED = "started"
     RESUMED = "resumed"
     DARK_LEVEL = "dark-level"
+    IMAGE = "image"
     BANK = "bank"
     BLOCK_REPEATED = "block-repeated"
     BLOCK_FAILED = "block-failed"

@@ -58,7 +58,7 @@ def play_recipe(
     config = _keeping(config, frames=recipe.keeps_frames)
     sample = sample_on_stage(config)
     with orderly_interrupts(), Ending() as ending:
-        run = RunInProgress(observer, "calibrate again: what was read so far makes no calibration")
+        run = RunInProgress[RunStore](observer, "calibrate again: what was read so far makes no calibration")
         ending.push(run.end)
         with connected_devices(config, sample) as devices:
             info = devices.detector.info
@@ -118,7 +118,11 @@ def play_recipe(
 
 
 def _play(
-    config: AcquisitionConfig, schedule: Schedule, controller: Controller, run: RunInProgress, observer: Observer
+    config: AcquisitionConfig,
+    schedule: Schedule,
+    controller: Controller,
+    run: RunInProgress[RunStore],
+    observer: Observer,
 ) -> None:
     assert run.store is not None
     with Ending() as ending:

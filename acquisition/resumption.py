@@ -16,6 +16,7 @@ from acquisition.config import AcquisitionConfig, on_record, picture_beside
 from acquisition.connect import sample_on_stage
 from acquisition.connected_devices import ConnectedDevices
 from acquisition.evidence import EvidenceCollector
+from acquisition.mda import pose_from
 from acquisition.readings import Readings
 from acquisition.rehearsal import rehearsal_of
 from acquisition.run_layout import RunState
@@ -24,6 +25,7 @@ from acquisition.store_writer import WAITING_BLOCKS
 from acquisition.stored_models import DifferentRunError, must_be_unchanged
 from acquisition.stored_reconstruction import collected, stored_config
 from acquisition.stored_run import StoredRun
+from devices.microscope import Pose
 from devices.projector import Timing
 
 # Of what a device says of itself, this may change from one day to the next.
@@ -32,8 +34,16 @@ _MAY_CHANGE = frozenset({"free_pictures", "memory_pictures", "library", "accepte
 _MAY_DIFFER = frozenset({"output", "reconstruction"})
 
 
+# Of an image of a series, inside its run.
+EVENT_PICTURE = "image.png"
+
+
 class NothingToResumeError(ValueError):
     """The run has finished."""
+
+
+class PartOfSeriesError(ValueError):
+    """The run is an image of a series, whose microscope only the series moves."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +75,13 @@ class Resumption:
         if run.marked_state is RunState.FINISHED:
             raise NothingToResumeError(f"{path} has finished: there is nothing to resume")
         config = stored_config(run)
-        picture = config.output.picture_path
+        picture = path / EVENT_PICTURE if "event" in run.facts else config.output.picture_path
         if picture.exists():  # whosever it is, it stays
             picture = picture_beside(path, ".resumed.png")
         config = config.replace(output=config.output.model_copy(update={"run": path, "picture": picture}))
         if asked is not None:
-            _must_agree("the acquisition file", _measured(config), _measured(_as_the_run(asked, config)))
-        sample = sample_on_stage(config)
+            must_be_the_same_file(config, asked)
+        sample = sample_on_stage(config, stored_pose(run))
         plan = plan_sensing(config, sample, run.facts["buffer_frames"])
         if sample is not None and sample_digest(sample) != run.facts["sample"]:
             raise DifferentRunError(f"the simulated sample is not the one {path} was begun with: restore its image")
@@ -109,9 +119,22 @@ class Resumption:
         """What the projector accepted when the run was begun."""
         return Timing(**self.run.facts["accepted_timing"])
 
+    def elapsed_us_on(self, clock_us: float) -> float:
+        """The run's time so far, µs, for devices whose clock stands there: a simulated bench's is restored with it."""
+        return clock_us - float(self.run.facts["began_us"]) if self.config.simulated else self.elapsed_us
+
+    def must_stand_alone(self) -> None:
+        """Raise PartOfSeriesError where the run is an image of a series."""
+        if "event" in self.run.facts:
+            series = self.run.path.parent.parent
+            raise PartOfSeriesError(
+                f"{self.run.path} is one image of a series, and only the series moves the microscope to its place: "
+                f"resume that, hadascope resume {series}"
+            )
+
     def check_devices(self, devices: ConnectedDevices) -> None:
         """Raise DifferentRunError where a device is not the one the run was begun with."""
-        _must_agree("the bench", _constant(self.run.facts["devices"]), _constant(devices.described()))
+        must_be_the_same_devices(self.run.facts["devices"], devices)
 
     def check_timing(self, accepted: Timing) -> None:
         """Raise DifferentRunError where the projector accepts another timing than when the run was begun."""
@@ -120,6 +143,22 @@ class Resumption:
     def collector(self, on_block: Callable[[Readings], None] | None = None) -> EvidenceCollector:
         """The evidence of the blocks so far; on_block: called with each of them."""
         return collected(self.run, _seen_by(on_block, self.run.intact_blocks()))
+
+
+def stored_pose(run: StoredRun) -> Pose | None:
+    """Where the microscope stood when an image of a series was acquired; None for other runs."""
+    event = run.facts.get("event")
+    return None if event is None else pose_from(event["read_back"])
+
+
+def must_be_the_same_file(config: AcquisitionConfig, asked: AcquisitionConfig) -> None:
+    """Raise DifferentRunError where a file asks for another measurement than the one that was begun."""
+    _must_agree("the acquisition file", _measured(config), _measured(_as_the_run(asked, config)))
+
+
+def must_be_the_same_devices(described: dict[str, Any], devices: ConnectedDevices) -> None:
+    """Raise DifferentRunError where a device is not the one that was described."""
+    _must_agree("the bench", _constant(described), _constant(devices.described()))
 
 
 def _seen_by(on_block: Callable[[Readings], None] | None, blocks: Iterator[Readings]) -> Iterator[Readings]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from acquisition.calibration_identity import calibration_on_record, check_noise_
 from acquisition.config import AcquisitionConfig
 from acquisition.connect import connected_devices, sample_on_stage
 from acquisition.connected_devices import ConnectedDevices
-from acquisition.controller import Continuation, Controller, SurplusFramesError
+from acquisition.controller import Continuation, Controller, PlayRules, SurplusFramesError
 from acquisition.dmd_region import dmd_region
 from acquisition.events import EventKind, read_events
 from acquisition.evidence import Evidence, EvidenceCollector, detector_dark_level
@@ -26,6 +27,7 @@ from acquisition.live import LivePipeline, warm_up
 from acquisition.observer import Observer
 from acquisition.picture import draw_result
 from acquisition.preflight import check_dose, check_light, check_output, check_room, must_stay_within_dose
+from acquisition.problems import AcquisitionFileError, Problem
 from acquisition.readings import Readings
 from acquisition.reconstruction import Reconstruction, reconstruct
 from acquisition.resumption import Resumption, sample_digest
@@ -36,6 +38,8 @@ from acquisition.run_rules import patience_s, play_rules
 from acquisition.run_store import RunStore
 from acquisition.self_check import check_run
 from acquisition.sensing_plan import SensingPlan, plan_sensing
+from acquisition.snapshots import write_snapshots
+from acquisition.split_half import measured_at_the_end
 from acquisition.store_writer import StoreWriter
 from acquisition.stored_run import StoredRun
 from devices.errors import DetectorTimeoutError
@@ -65,16 +69,22 @@ class RunResult:
 
 
 @dataclass(frozen=True)
-class _Played:
-    """What was read and seen until the last block."""
+class Played:
+    """A run that was played to its last block: what, on what, and what was read and seen.
 
+    sample: light of every pixel float64 [n, n] where the stage is simulated.
+    """
+
+    config: AcquisitionConfig
+    sample: NDArray[np.float64] | None
+    plan: SensingPlan
     evidence: Evidence
     live_record: NDArray[np.float64]
     warnings: tuple[str, ...]
 
 
 def acquire(config: AcquisitionConfig, *, overwrite: bool = False, observer: Observer | None = None) -> RunResult:
-    """Play an acquisition from its file to its image.
+    """Play an acquisition of one image from its file to its image.
 
     Before any device is touched the plan is made, output, dose and light are checked, and a network has made an image;
     before anything is written or overwritten the devices have accepted the timing and measured the dark level. Whatever
@@ -84,65 +94,22 @@ def acquire(config: AcquisitionConfig, *, overwrite: bool = False, observer: Obs
     GuardsTooDimError, OutputExistsError, NotARunError, RunInUseError, DiskFullError, CalibrationMismatchError,
     NotConfirmedError, ModelFileError, and what devices raise.
     """
+    if config.mda is not None:
+        problem = Problem("mda", "a series of images", "acquisition.series.acquire_series, or a file without it")
+        raise AcquisitionFileError("the acquisition file", [problem])
     observer = Observer() if observer is None else observer
     sample = sample_on_stage(config)
     plan = plan_sensing(config, sample)
     check_dose(config, plan)
     check_light(plan)
     check_output(config, plan, overwrite=overwrite)
-    _warm_up(config, plan)
+    make_ready(config, plan)
     with orderly_interrupts(), Ending() as ending:
-        run = RunInProgress(observer, _remedy(config.output.run))
+        run = RunInProgress[RunStore](observer, _remedy(config.output.run))
         ending.push(run.end)
         with connected_devices(config, sample) as devices:
-            readout = check_bench(config, plan.schedule, devices)
-            info = devices.detector.info
-            check_noise_calibration(config, info)
-            plan = shortened_plan(config, sample, plan, info.buffer_frames, run.journal)
-            check_dose(config, plan)
-            check_light(plan)
-            frames = kept_frames(config, info)
-            check_room(config.output.run, plan.schedule, 0 if frames is None else frames.n_bytes)
-            if observer.on_schedule is not None:
-                observer.on_schedule(plan.schedule)
-            controller = Controller(devices, _renderer(config), play_rules(config), run.journal)
-            run.controller = controller
-            dark = controller.measure_dark_level(config.blocks.dark_exposures)
-            must_stay_within_dose(config, controller.accepted_timing, 0, plan.schedule.n_exposures)
-            observer.confirm_light(config.simulated, plan.schedule.n_exposures)
-            dark_under_light = devices.light_source.is_on()
-            facts = {
-                **facts_of_file(config),
-                "recipe": "hadamard",
-                "noise_calibration": calibration_on_record(config),
-                **devices_on_record(devices, controller),
-                "models": plan.models.on_record(),
-                "readout": asdict(readout),
-                "schedule": plan.schedule.digest,
-                "buffer_frames": info.buffer_frames,
-                "dark_under_light": dark_under_light,
-                "bench_state": devices.bench_state(),
-                "sample": None if sample is None else sample_digest(sample),
-            }
-            run.store = RunStore.create(
-                config.output.run,
-                plan.schedule,
-                _described(plan),
-                facts,
-                dark=dark,
-                bench_fields=len(devices.bench_state()),
-                frames=frames,
-                overwrite=overwrite,
-            )
-            if overwrite:
-                config.output.picture_path.unlink(missing_ok=True)
-            run.begin(EventKind.STARTED, _summary(config, plan))
-            dark_level = detector_dark_level(dark, dark_under_light)
-            run.journal.add(EventKind.DARK_LEVEL, f"dark level {dark_level:.5g} detector units", level=dark_level)
-            collector = EvidenceCollector(config.sensing.side**2, dark_level)
-            with run.marked():
-                played = _play(config, plan, devices, collector, run)
-        return _conclude(config, plan, played, sample, run)
+            played = begin_on(devices, config, sample, plan, run, overwrite=overwrite)
+        return conclude(played, run)
 
 
 def resume(path: Path, asked: AcquisitionConfig | None = None, *, observer: Observer | None = None) -> RunResult:
@@ -150,45 +117,193 @@ def resume(path: Path, asked: AcquisitionConfig | None = None, *, observer: Obse
 
     asked: the acquisition file as it is now, if one is given; it must say what the run's own does. Where only the image
     is missing, no device is touched. Raises DifferentRunError where configuration, mask, schedule or device differ from
-    the run's, NothingToResumeError where it has finished, RunInUseError, NotARunError, and what ``acquire`` raises.
+    the run's, NothingToResumeError where it has finished, PartOfSeriesError, RunInUseError, NotARunError, and what
+    ``acquire`` raises.
     """
     observer = Observer() if observer is None else observer
     with orderly_interrupts(), Ending() as ending:
-        run = RunInProgress(observer, _remedy(path))
+        run = RunInProgress[RunStore](observer, _remedy(path))
         ending.push(run.end)
         run.store = RunStore.reopen(path)
         resumption = Resumption.of(path, asked)
-        config, sample, plan, first = resumption.config, resumption.sample, resumption.plan, resumption.first_block
-        left = sum(block.n_exposures for block in plan.schedule.blocks[first:])
-        must_stay_within_dose(config, resumption.accepted_timing, resumption.lit_exposures, left)
-        if observer.on_schedule is not None:
-            observer.on_schedule(plan.schedule)
-        if not left:
-            _begin_again(run, resumption)
-            evidence = resumption.collector(observer.on_block).snapshot()
-            played = _Played(evidence, resumption.run.live_record, ())
-            return _conclude(config, plan, played, sample, run)
-        _warm_up(config, plan)
-        with connected_devices(config, sample) as devices:
-            check_bench(config, plan.schedule, devices)
-            resumption.check_devices(devices)
-            run.controller = Controller(
-                devices,
-                _renderer(config),
-                play_rules(config),
-                run.journal,
-                elapsed_us=0.0 if config.simulated else resumption.elapsed_us,
-                lit_exposures=resumption.lit_exposures,
-            )
-            observer.confirm_light(config.simulated, left)
-            _begin_again(run, resumption)
-            collector = resumption.collector(observer.on_block)
-            continuation = Continuation(
-                first, lambda: devices.restore_bench(resumption.bench_state), resumption.check_timing
-            )
-            with run.marked():
-                played = _play(config, plan, devices, collector, run, continuation)
-        return _conclude(config, plan, played, sample, run)
+        resumption.must_stand_alone()
+        played = go_on_with(lambda: connected_devices(resumption.config, resumption.sample), resumption, run)
+        return conclude(played, run)
+
+
+def make_ready(config: AcquisitionConfig, plan: SensingPlan) -> None:
+    """While nothing is lit, connected or overwritten: it takes seconds, and a network may turn out not to work."""
+    warm_up(config, plan.image_prior, _network(plan))
+
+
+def begin_on(
+    devices: ConnectedDevices,
+    config: AcquisitionConfig,
+    sample: NDArray[np.float64] | None,
+    plan: SensingPlan,
+    run: RunInProgress[RunStore],
+    *,
+    overwrite: bool = False,
+    facts: dict[str, Any] | None = None,
+    lit_before: int = 0,
+) -> Played:
+    """Play a run from its beginning to its last block, on devices that are connected.
+
+    sample: light of every pixel float64 [n, n] that the plan was made for; facts: JSON-able, kept with the run beside
+    its own; lit_before: exposures that the same place has had in other runs, which count for the dose. The light is off
+    afterwards, and the run is marked where it does not get there. Raises what ``acquire`` raises.
+    """
+    observer = run.observer
+    readout = check_bench(config, plan.schedule, devices)
+    info = devices.detector.info
+    check_noise_calibration(config, info)
+    plan = shortened_plan(config, sample, plan, info.buffer_frames, run.journal)
+    check_dose(config, plan)
+    check_light(plan)
+    frames = kept_frames(config, info)
+    check_room(config.output.run, plan.schedule, 0 if frames is None else frames.n_bytes, config.output.snapshots)
+    if observer.on_schedule is not None:
+        observer.on_schedule(plan.schedule)
+    began_us = devices.clock_us()
+    controller = Controller(devices, _renderer(config), _rules(config, lit_before), run.journal)
+    run.controller = controller
+    dark = controller.measure_dark_level(config.blocks.dark_exposures)
+    must_stay_within_dose(config, controller.accepted_timing, lit_before, plan.schedule.n_exposures)
+    observer.confirm_light(config.simulated, plan.schedule.n_exposures)
+    dark_under_light = devices.light_source.is_on()
+    all_facts = {
+        **facts_of_file(config),
+        "recipe": "hadamard",
+        "noise_calibration": calibration_on_record(config),
+        **devices_on_record(devices, controller),
+        "models": plan.models.on_record(),
+        "readout": asdict(readout),
+        "schedule": plan.schedule.digest,
+        "buffer_frames": info.buffer_frames,
+        "dark_under_light": dark_under_light,
+        "began_us": began_us,
+        "bench_state": devices.bench_state(),
+        "sample": None if sample is None else sample_digest(sample),
+        **(facts or {}),
+    }
+    run.store = RunStore.create(
+        config.output.run,
+        plan.schedule,
+        _described(plan),
+        all_facts,
+        dark=dark,
+        bench_fields=len(devices.bench_state()),
+        frames=frames,
+        overwrite=overwrite,
+    )
+    if overwrite:
+        config.output.picture_path.unlink(missing_ok=True)
+    run.begin(EventKind.STARTED, _summary(config, plan))
+    dark_level = detector_dark_level(dark, dark_under_light)
+    run.journal.add(EventKind.DARK_LEVEL, f"dark level {dark_level:.5g} detector units", level=dark_level)
+    collector = EvidenceCollector(config.sensing.side**2, dark_level)
+    with run.marked():
+        return _play(config, sample, plan, devices, collector, run)
+
+
+def go_on_with(
+    connected: Callable[[], AbstractContextManager[ConnectedDevices]],
+    resumption: Resumption,
+    run: RunInProgress[RunStore],
+    *,
+    lit_before: int = 0,
+) -> Played:
+    """Play what is left of a run whose store was reopened, to its last block.
+
+    connected: gives the devices; not called where every block is there. lit_before: see ``begin_on``. Raises what
+    ``resume`` raises.
+    """
+    config, sample, plan, first = resumption.config, resumption.sample, resumption.plan, resumption.first_block
+    observer = run.observer
+    left = sum(block.n_exposures for block in plan.schedule.blocks[first:])
+    must_stay_within_dose(config, resumption.accepted_timing, lit_before + resumption.lit_exposures, left)
+    if observer.on_schedule is not None:
+        observer.on_schedule(plan.schedule)
+    if not left:
+        _begin_again(run, resumption)
+        evidence = resumption.collector(observer.on_block).snapshot()
+        return Played(config, sample, plan, evidence, resumption.run.live_record, ())
+    make_ready(config, plan)
+    with connected() as devices:
+        check_bench(config, plan.schedule, devices)
+        resumption.check_devices(devices)
+        run.controller = Controller(
+            devices,
+            _renderer(config),
+            _rules(config, lit_before),
+            run.journal,
+            elapsed_us=resumption.elapsed_us_on(devices.clock_us()),
+            lit_exposures=resumption.lit_exposures,
+        )
+        observer.confirm_light(config.simulated, left)
+        _begin_again(run, resumption)
+        collector = resumption.collector(observer.on_block)
+        continuation = Continuation(
+            first, lambda: devices.restore_bench(resumption.bench_state), resumption.check_timing
+        )
+        with run.marked():
+            return _play(config, sample, plan, devices, collector, run, continuation)
+
+
+def conclude(played: Played, run: RunInProgress[RunStore]) -> RunResult:
+    """The image, and all that can be said only at the end; the light is off."""
+    config, plan, sample = played.config, played.plan, played.sample
+    assert run.store is not None
+    store, evidence = run.store, played.evidence
+    reconstruction = reconstruct(evidence, config, plan.image_prior, _network(plan))
+    store.write_statistics(evidence.statistics)
+    store.write_image("wiener", reconstruction.wiener, config.px_um)
+    store.write_image("image", reconstruction.image, config.px_um)
+    if reconstruction.uncertainty is not None:
+        store.write_image("uncertainty", reconstruction.uncertainty, config.px_um)
+    store.write_live_record(played.live_record)
+    if sample is not None:
+        store.write_image("sample", sample, config.px_um)
+    write_snapshots(StoredRun(store.path), config, plan.image_prior, _network(plan))
+    check, disagreements = check_run(StoredRun(store.path))
+    beyond_training = plan.models.warnings(config, float(reconstruction.image.max()), evidence.background)
+    seen_now = [*disagreements, *beyond_training]
+    for warning in seen_now:
+        run.journal.add(EventKind.WARNING, warning)
+    warnings = [*played.warnings, *seen_now]
+    try:
+        draw_result(config.output.picture_path, reconstruction, evidence, config, sample)
+    except Exception as error:  # a picture that cannot be drawn does not make a measured run a failed one
+        warnings.append(f"the picture could not be drawn: {error!r}; `hadascope reconstruct` draws it again")
+    events = list(read_events(store.path))
+    repeated = Counter(event.facts["cause"] for event in events if event.kind is EventKind.BLOCK_REPEATED)
+    given_up = Counter(event.facts["cause"] for event in events if event.kind is EventKind.BLOCK_FAILED)
+    store.annotate(
+        state=RunState.FINISHED,
+        repeated_blocks=dict(repeated),
+        residual_risk_bound=_residual_risk_bound(config, plan, repeated + given_up),
+        ended=now(),
+        warnings=warnings,
+        reference_total=evidence.reference_total,
+        dark_level=evidence.dark_level,
+        lit_dark_level=evidence.lit_dark_level,
+        forecast_mse=reconstruction.forecast_mse,
+        predicted_mse=reconstruction.predicted_mse,
+        **measured_at_the_end(StoredRun(store.path), config, evidence, reconstruction),
+        self_check=check,
+    )
+    run.journal.add(
+        EventKind.FINISHED, f"{evidence.n_blocks} blocks, {evidence.n_pairs} pairs, light off, devices free"
+    )
+    return RunResult(
+        run=config.output.run,
+        picture=config.output.picture_path,
+        reconstruction=reconstruction,
+        psnr=None if sample is None else psnr(sample, reconstruction.image, float(sample.max())),
+        live_record=played.live_record,
+        warnings=tuple(warnings),
+        repeated=repeated.total(),
+    )
 
 
 def _remedy(path: Path) -> str:
@@ -199,17 +314,24 @@ def _network(plan: SensingPlan) -> TrainedModel | None:
     return None if plan.models.network is None else plan.models.network.model
 
 
-def _warm_up(config: AcquisitionConfig, plan: SensingPlan) -> None:
-    """While nothing is lit, connected or overwritten: it takes seconds, and a network may turn out not to work."""
-    warm_up(config, plan.image_prior, _network(plan))
+def _rules(config: AcquisitionConfig, lit_before: int) -> PlayRules:
+    """How a run is played at a place that has had so many exposures in others."""
+    rules = play_rules(config)
+
+    def within(illumination_time_us: float) -> int | None:
+        most = rules.lit_exposures_within(illumination_time_us)
+        return None if most is None else most - lit_before
+
+    return replace(rules, lit_exposures_within=within) if lit_before else rules
 
 
-def _begin_again(run: RunInProgress, resumption: Resumption) -> None:
+def _begin_again(run: RunInProgress[RunStore], resumption: Resumption) -> None:
     """Tell of a run that is resumed, and mark it as running."""
     assert run.store is not None
     first, n_blocks = resumption.first_block, len(resumption.plan.schedule.blocks)
     text = f"from block {first} of {n_blocks}, after it {resumption.ended}"
-    run.begin(EventKind.RESUMED, text, first_block=first)
+    dark_level = detector_dark_level(resumption.run.dark, resumption.run.facts["dark_under_light"])
+    run.begin(EventKind.RESUMED, text, first_block=first, level=dark_level)
     run.store.annotate(
         state=RunState.RUNNING,
         cause=None,
@@ -220,12 +342,13 @@ def _begin_again(run: RunInProgress, resumption: Resumption) -> None:
 
 def _play(
     config: AcquisitionConfig,
+    sample: NDArray[np.float64] | None,
     plan: SensingPlan,
     devices: ConnectedDevices,
     collector: EvidenceCollector,
-    run: RunInProgress,
+    run: RunInProgress[RunStore],
     continuation: Continuation | None = None,
-) -> _Played:
+) -> Played:
     assert run.store is not None
     assert run.controller is not None
     observer, journal = run.observer, run.journal
@@ -251,66 +374,7 @@ def _play(
     warnings = list(_warnings(evidence, linear_up_to, live.failure, devices.light_source.is_on()))
     for warning in warnings:
         journal.add(EventKind.WARNING, warning)
-    return _Played(evidence, live.record, tuple(warnings))
-
-
-def _conclude(
-    config: AcquisitionConfig,
-    plan: SensingPlan,
-    played: _Played,
-    sample: NDArray[np.float64] | None,
-    run: RunInProgress,
-) -> RunResult:
-    """The image, and all that can be said only at the end; the light is off and the devices are free."""
-    assert run.store is not None
-    store, evidence = run.store, played.evidence
-    reconstruction = reconstruct(evidence, config, plan.image_prior, _network(plan))
-    store.write_statistics(evidence.statistics)
-    store.write_image("wiener", reconstruction.wiener)
-    store.write_image("image", reconstruction.image)
-    if reconstruction.uncertainty is not None:
-        store.write_image("uncertainty", reconstruction.uncertainty)
-    store.write_live_record(played.live_record)
-    if sample is not None:
-        store.write_image("sample", sample)
-    check, disagreements = check_run(StoredRun(store.path))
-    beyond_training = plan.models.warnings(config, float(reconstruction.image.max()), evidence.background)
-    seen_now = [*disagreements, *beyond_training]
-    for warning in seen_now:
-        run.journal.add(EventKind.WARNING, warning)
-    warnings = [*played.warnings, *seen_now]
-    try:
-        draw_result(config.output.picture_path, reconstruction, evidence, config, sample)
-    except Exception as error:  # a picture that cannot be drawn does not make a measured run a failed one
-        warnings.append(f"the picture could not be drawn: {error!r}; `hadascope reconstruct` draws it again")
-    events = list(read_events(store.path))
-    repeated = Counter(event.facts["cause"] for event in events if event.kind is EventKind.BLOCK_REPEATED)
-    given_up = Counter(event.facts["cause"] for event in events if event.kind is EventKind.BLOCK_FAILED)
-    store.annotate(
-        state=RunState.FINISHED,
-        repeated_blocks=dict(repeated),
-        residual_risk_bound=_residual_risk_bound(config, plan, repeated + given_up),
-        ended=now(),
-        warnings=warnings,
-        reference_total=evidence.reference_total,
-        dark_level=evidence.dark_level,
-        lit_dark_level=evidence.lit_dark_level,
-        forecast_mse=reconstruction.forecast_mse,
-        predicted_mse=reconstruction.predicted_mse,
-        self_check=check,
-    )
-    run.journal.add(
-        EventKind.FINISHED, f"{evidence.n_blocks} blocks, {evidence.n_pairs} pairs, light off, devices free"
-    )
-    return RunResult(
-        run=config.output.run,
-        picture=config.output.picture_path,
-        reconstruction=reconstruction,
-        psnr=None if sample is None else psnr(sample, reconstruction.image, float(sample.max())),
-        live_record=played.live_record,
-        warnings=tuple(warnings),
-        repeated=repeated.total(),
-    )
+    return Played(config, sample, plan, evidence, live.record, tuple(warnings))
 
 
 def _warnings(

@@ -5,14 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from acquisition.controller import Controller
 from acquisition.events import EventKind, Journal
 from acquisition.observer import Observer
 from acquisition.run_layout import RunState
-from acquisition.run_store import RunStore
+
+
+class MarkedStore(Protocol):
+    """What is written while something is in progress: a run, or a series of them."""
+
+    path: Path
+
+    def annotate(self, **facts: Any) -> None:
+        """Add JSON-able facts to it."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it. Idempotent."""
+        ...
+
+
+_Store = TypeVar("_Store", bound=MarkedStore)
 
 
 def now() -> str:
@@ -20,7 +37,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-class RunInProgress:
+class RunInProgress(Generic[_Store]):
     """What a run has to close, and to mark, whatever ends it: its store and journal, as soon as they are there."""
 
     def __init__(self, observer: Observer, remedy: str) -> None:
@@ -28,7 +45,7 @@ class RunInProgress:
         self.observer = observer
         self._remedy = remedy
         self.journal = Journal(observer.on_event)
-        self.store: RunStore | None = None
+        self.store: _Store | None = None
         self.controller: Controller | None = None
         self.is_begun = False
         self._cause: str | None = None
