@@ -11,6 +11,7 @@ import typer
 
 from acquisition.cli_calibrate import calibrate
 from acquisition.cli_evaluate import evaluate
+from acquisition.cli_export import export
 from acquisition.cli_frame import (
     BAD_INPUT,
     RUN_FAILED,
@@ -25,10 +26,13 @@ from acquisition.cli_frame import (
     load_file,
     must_be_confirmable,
 )
+from acquisition.cli_records import info, report
 from acquisition.cli_train import train
+from acquisition.cli_view import ViewHostOption, ViewOption, ViewPortOption, view, view_address
 
 if TYPE_CHECKING:
     from acquisition.config import AcquisitionConfig
+    from acquisition.live_view.address import ViewAddress
 
 app = typer.Typer(
     name="hadascope",
@@ -41,6 +45,10 @@ app = typer.Typer(
 app.add_typer(calibrate, name="calibrate")
 app.add_typer(train, name="train")
 app.command()(evaluate)
+app.command()(export)
+app.command()(info)
+app.command()(report)
+app.command()(view)
 
 
 @app.command()
@@ -53,6 +61,11 @@ def plan(file: OptionalAcquisitionFile = None, sample: SampleOption = None) -> N
     from acquisition.sensing_plan import plan_sensing
 
     config = load_file(file, sample, None)
+    if config.mda is not None:
+        from acquisition.console_series import print_series_plan
+
+        print_series_plan(config)
+        return
     stage = sample_on_stage(config)
     planned = plan_sensing(config, stage)
     check_dose(config, planned)
@@ -118,19 +131,30 @@ def dry_run(
     sample: SampleOption = None,
     output: OutputOption = None,
     overwrite: OverwriteOption = False,
+    view: ViewOption = False,
+    view_host: ViewHostOption = None,
+    view_port: ViewPortOption = None,
 ) -> None:
     """Rehearse an acquisition on simulated devices, whatever devices the file names."""
     from acquisition.rehearsal import rehearsal_of
 
-    _acquire(rehearsal_of(load_file(file, sample, output)), overwrite=overwrite, yes=True)
+    seen_at = view_address(view, view_host, view_port)
+    _acquire(rehearsal_of(load_file(file, sample, output)), overwrite=overwrite, yes=True, view=seen_at)
 
 
 @app.command()
 def acquire(
-    file: AcquisitionFile, output: OutputOption = None, overwrite: OverwriteOption = False, yes: YesOption = False
+    file: AcquisitionFile,
+    output: OutputOption = None,
+    overwrite: OverwriteOption = False,
+    yes: YesOption = False,
+    view: ViewOption = False,
+    view_host: ViewHostOption = None,
+    view_port: ViewPortOption = None,
 ) -> None:
     """Acquire on the devices the file names."""
-    _acquire(load_file(file, None, output), overwrite=overwrite, yes=yes)
+    seen_at = view_address(view, view_host, view_port)
+    _acquire(load_file(file, None, output), overwrite=overwrite, yes=yes, view=seen_at)
 
 
 @app.command()
@@ -141,15 +165,20 @@ def resume(
         typer.Argument(help="Acquisition file, to be held against the run's own.", show_default=False),
     ] = None,
     yes: YesOption = False,
+    view: ViewOption = False,
+    view_host: ViewHostOption = None,
+    view_port: ViewPortOption = None,
 ) -> None:
     """Go on with a run that did not finish, from the block after the last committed one."""
     from acquisition.console import watched_resumption
     from acquisition.stored_run import StoredRun
+    from acquisition.stored_series import StoredSeries, is_series
 
-    must_be_confirmable(StoredRun(run).facts["simulated"], yes=yes)
+    stored = StoredSeries(run) if is_series(run) else StoredRun(run)
+    must_be_confirmable(stored.facts["simulated"], yes=yes)
     asked = None if file is None else load_file(file, None, None)
     with interrupted():
-        watched_resumption(run, asked, ask=not yes)
+        watched_resumption(run, asked, ask=not yes, view=view_address(view, view_host, view_port))
 
 
 @app.command()
@@ -186,15 +215,6 @@ def reconstruct(
 
 
 @app.command()
-def info(run: RunArgument) -> None:
-    """Tell what a run holds."""
-    from acquisition.console import print_info
-    from acquisition.stored_run import StoredRun
-
-    print_info(StoredRun(run))
-
-
-@app.command()
 def schema() -> None:
     """Print the JSON Schema of acquisition files."""
     import json
@@ -227,12 +247,12 @@ def _said(error: Exception) -> str:
     return "\n".join([text, *getattr(error, "__notes__", [])])
 
 
-def _acquire(config: AcquisitionConfig, *, overwrite: bool, yes: bool) -> None:
+def _acquire(config: AcquisitionConfig, *, overwrite: bool, yes: bool, view: ViewAddress | None) -> None:
     from acquisition.console import watched_acquisition
 
     must_be_confirmable(config.simulated, yes=yes)
     with interrupted():
-        watched_acquisition(config, overwrite=overwrite, ask=not yes)
+        watched_acquisition(config, overwrite=overwrite, ask=not yes, view=view)
 
 
 if __name__ == "__main__":

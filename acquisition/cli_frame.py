@@ -66,5 +66,6 @@ def interrupted(kept: str = "every committed block is kept") -> Iterator[None]:
         if failures := getattr(stop, "__notes__", []):
             typer.echo("\n".join(["error: interrupted, and not everything ended as it should:", *failures]), err=True)
             raise typer.Exit(RUN_FAILED) from None
-        typer.echo(f"interrupted: the devices are let go of, {kept}", err=True)
+        said = str(stop) or "interrupted"
+        typer.echo(f"{said}: the devices are let go of, {kept}", err=True)
         raise typer.Exit(INTERRUPTED) from None

@@ -11,19 +11,24 @@ from rich.console import Console
 
 from acquisition.check import Finding, Verdict
 from acquisition.config import AcquisitionConfig
+from acquisition.console_series import watched_series, watched_series_resumption
+from acquisition.console_view import final_image, viewed
 from acquisition.device_list import FoundDevice
 from acquisition.events import LOG_FILE, EventKind, read_events
 from acquisition.figures import Figures
 from acquisition.integrity import FALSE_ALARMS_PER_BLOCK
-from acquisition.observer import Observer
+from acquisition.live_view.address import ViewAddress
+from acquisition.observer import Observer, together
 from acquisition.plan import PlanSummary
 from acquisition.progress import watched
 from acquisition.reconstruction import psnr_of
 from acquisition.run import RunResult, acquire, resume
 from acquisition.run_layout import RECIPES
+from acquisition.series import SeriesResult
 from acquisition.stored_models import recorded_model
 from acquisition.stored_reconstruction import StoredReconstruction, stored_config
 from acquisition.stored_run import StoredRun
+from acquisition.stored_series import is_series
 
 
 def print_plan(config: AcquisitionConfig, summary: PlanSummary) -> None:
@@ -69,7 +74,7 @@ def print_plan(config: AcquisitionConfig, summary: PlanSummary) -> None:
         table.add_row(what, figure)
     for warning in summary.beyond_training:
         table.add_row("warning", warning)
-    Console().print(table)
+    table.print_to(Console())
 
 
 def _noise(config: AcquisitionConfig) -> str:
@@ -110,23 +115,36 @@ def _unseen(config: AcquisitionConfig, summary: PlanSummary) -> str:
     )
 
 
-def watched_acquisition(config: AcquisitionConfig, *, overwrite: bool, ask: bool) -> RunResult:
+def watched_acquisition(
+    config: AcquisitionConfig, *, overwrite: bool, ask: bool, view: ViewAddress | None = None
+) -> RunResult | SeriesResult:
     """Acquire under a progress bar and say where the results are; ask: before the first light on real devices.
 
-    Raises what acquisition.run.acquire raises.
+    view: where a live view is served. Raises what acquisition.run.acquire raises, and ViewAddressError.
     """
-    return _watched(config, ask, lambda observer: acquire(config, overwrite=overwrite, observer=observer))
+    if config.mda is not None:
+        return watched_series(config, overwrite=overwrite, ask=ask, view=view)
+    return _watched(config, ask, view, lambda observer: acquire(config, overwrite=overwrite, observer=observer))
 
 
-def watched_resumption(run: Path, asked: AcquisitionConfig | None, *, ask: bool) -> RunResult:
-    """Resume a run in the same way. Raises what acquisition.run.resume raises."""
+def watched_resumption(
+    run: Path, asked: AcquisitionConfig | None, *, ask: bool, view: ViewAddress | None = None
+) -> RunResult | SeriesResult:
+    """Resume a run in the same way. Raises what acquisition.run.resume raises, and ViewAddressError."""
+    if is_series(run):
+        return watched_series_resumption(run, asked, ask=ask, view=view)
     config = stored_config(StoredRun(run))
-    return _watched(config, ask, lambda observer: resume(run, asked, observer=observer))
+    return _watched(config, ask, view, lambda observer: resume(run, asked, observer=observer))
 
 
-def _watched(config: AcquisitionConfig, ask: bool, play: Callable[[Observer], RunResult]) -> RunResult:
+def _watched(
+    config: AcquisitionConfig, ask: bool, view: ViewAddress | None, play: Callable[[Observer], RunResult]
+) -> RunResult:
     console = Console()
-    result = watched(console, config, "acquiring", play, ask=ask)
+    with viewed(console, config, view) as viewer:
+        result = watched(console, config, "acquiring", lambda progress: play(together(progress, viewer)), ask=ask)
+        if viewer.on_image is not None:
+            viewer.on_image(final_image(result))
     refreshes, ages = len(result.live_record), result.live_record[:, 2]
     table = Figures("Run")
     if result.psnr is not None:
@@ -143,9 +161,9 @@ def _watched(config: AcquisitionConfig, ask: bool, play: Callable[[Observer], Ru
         table.add_row("repeated blocks", f"{result.repeated}, see {result.run / LOG_FILE}")
     table.add_row("run", str(result.run))
     table.add_row("picture", str(result.picture))
-    console.print(table)
+    table.print_to(console)
     for warning in result.warnings:
-        console.print(f"warning: {warning}", highlight=False, markup=False)
+        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
     return result
 
 
@@ -155,7 +173,8 @@ def print_findings(findings: Iterable[Finding]) -> list[Finding]:
     all_of_them = []
     for finding in findings:
         all_of_them.append(finding)
-        console.print(f"{finding.verdict:<8} {finding.what}: {finding.found}", highlight=False, markup=False)
+        said = f"{finding.verdict:<8} {finding.what}: {finding.found}"
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
     refused = any(finding.verdict is Verdict.REFUSED for finding in all_of_them)
     console.print("This file cannot run on this bench." if refused else "This file can run on this bench.")
     return all_of_them
@@ -166,12 +185,12 @@ def print_devices(found: Iterable[FoundDevice]) -> None:
     console = Console()
     for device in found:
         if device.failure:
-            console.print(f"{device.name}: not there: {device.failure}", highlight=False, markup=False)
+            console.print(f"{device.name}: not there: {device.failure}", highlight=False, markup=False, soft_wrap=True)
             continue
         table = Figures(device.name)
         for name, value in device.facts.items():
             table.add_row(name, "" if value is None else str(value))
-        console.print(table)
+        table.print_to(console)
 
 
 def print_reconstruction(made: StoredReconstruction) -> None:
@@ -189,9 +208,9 @@ def print_reconstruction(made: StoredReconstruction) -> None:
     table.add_row("image", str(made.run.path / "images" / "reconstructed"))
     table.add_row("picture", str(made.picture))
     console = Console()
-    console.print(table)
+    table.print_to(console)
     for warning in made.warnings:
-        console.print(f"warning: {warning}", highlight=False, markup=False)
+        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_info(run: StoredRun) -> None:
@@ -222,7 +241,7 @@ def print_info(run: StoredRun) -> None:
         bound = facts["residual_risk_bound"]
         table.add_row("residual risk", f"below {bound:.1g} blocks with shifted readings that nothing shows")
     if recipe == "hadamard":
-        for what, figure in _learned(run):
+        for what, figure in (*_learned(run), *_expected(run)):
             table.add_row(what, figure)
     live = run.live_record
     if len(live):
@@ -244,7 +263,17 @@ def print_info(run: StoredRun) -> None:
     table.add_row("versions", ", ".join(f"{name} {number}" for name, number in facts["versions"].items()))
     for warning in facts.get("warnings", []):
         table.add_row("warning", warning)
-    Console().print(table)
+    table.print_to(Console())
+
+
+def _expected(run: StoredRun) -> Iterator[tuple[str, str]]:
+    """How good the linear image should be, and how good its own readings say it is."""
+    mse, peak, split = (run.facts.get(fact) for fact in ("forecast_mse", "image_peak", "split_half"))
+    if mse and peak:
+        yield "forecast PSNR", f"{psnr_of(mse, peak):.1f} dB, linear image, the data range being the image's maximum"
+    if split:
+        measured = "" if split["psnr_db"] is None else f"{split['psnr_db']:.1f} dB, linear image: "
+        yield "split-half PSNR", f"{measured}{split['said']}"
 
 
 def _learned(run: StoredRun) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -16,12 +17,19 @@ _REQUESTS: Final = ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP")
 
 
 class _Requests:
-    """What was asked so far. Signals reach the main thread only, and only there is anything counted."""
+    """What was asked so far. Signals reach the main thread only, and only there is anything counted.
+
+    handled: signals that end what is under way now; reason: why another thread asked, for people; lock: held while
+    either changes, so that no signal is sent when nobody takes it any more.
+    """
 
     def __init__(self) -> None:
         self.held_back = 0
         self.came = False
         self.is_ending = False
+        self.handled: list[signal.Signals] = []
+        self.reason: str | None = None
+        self.lock = threading.Lock()
 
 
 _requests = _Requests()
@@ -40,15 +48,44 @@ def orderly_interrupts() -> Iterator[None]:
     numbers = [getattr(signal, name) for name in _REQUESTS if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
     handled = [number for number in numbers if before[number] not in (signal.SIG_IGN, None)]
+    is_outermost = _interrupt not in before.values()
     for number in handled:
         signal.signal(number, _interrupt)
+    if is_outermost:
+        with _requests.lock:
+            _requests.handled = handled
     try:
         yield
     finally:
-        for number in handled:
-            signal.signal(number, before[number])
-        if _interrupt not in before.values():
+        # What is asked from here on comes too late: nothing is under way any more.
+        with _held_back():
+            if is_outermost:
+                with _requests.lock:
+                    _requests.handled, _requests.reason = [], None
+            for number in handled:
+                signal.signal(number, before[number])
+        if is_outermost:
             _requests.came = _requests.is_ending = False
+
+
+def request_end(reason: str) -> bool:
+    """From any thread: end what is under way in the main thread in order, as Ctrl-C does; ``reason``: why, for people.
+
+    False where nothing orderly is under way there, or all that could ask was told to be ignored. The KeyboardInterrupt
+    carries the reason. A request during an ending changes nothing.
+    """
+    with _requests.lock:
+        if not _requests.handled:
+            return False
+        if not (_requests.came or _requests.is_ending):
+            _requests.reason = reason
+        number = _requests.handled[0]
+        main = threading.main_thread().ident
+        if hasattr(signal, "pthread_kill") and main is not None:
+            signal.pthread_kill(main, number)  # it wakes a sleeping thread, too
+        else:
+            _thread.interrupt_main(number)
+    return True
 
 
 class Ending(ExitStack[None]):
@@ -102,7 +139,7 @@ class Ending(ExitStack[None]):
             if _requests.is_ending:
                 return
             _requests.is_ending = True
-            raise KeyboardInterrupt
+            raise _asked_to_end()
 
 
 @contextmanager
@@ -127,4 +164,8 @@ def _interrupt(*_: Any) -> None:
     _requests.came = True
     if not _requests.held_back:
         _requests.is_ending = True
-        raise KeyboardInterrupt
+        raise _asked_to_end()
+
+
+def _asked_to_end() -> KeyboardInterrupt:
+    return KeyboardInterrupt() if _requests.reason is None else KeyboardInterrupt(_requests.reason)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from acquisition.events import Event
 from acquisition.live import LiveImage
 from acquisition.readings import Readings
 from acquisition.schedule import Schedule
+
+_Seen = TypeVar("_Seen")
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,8 @@ class Place:
 class Observer:
     """Called with what will be played, every accepted block and event, and every live image (in its thread).
 
-    on_place: before each image of a series. confirm: asked before the first light on real devices, with the number of exposures to come; without it, or where
-    it says False, there is no light and no run.
+    on_place: before each image of a series. confirm: asked before the first light on real devices, with the number of
+    exposures to come; without it, or where it says False, there is no light and no run.
     """
 
     on_schedule: Callable[[Schedule], None] | None = None
@@ -42,6 +45,30 @@ class Observer:
         raise NotConfirmedError(
             "the first light on real devices was not confirmed: nothing was lit, and everything is as it was"
         )
+
+
+def together(*observers: Observer) -> Observer:
+    """One observer that passes everything on to all of these, in order; the first one that can be asked is asked."""
+    return Observer(
+        on_schedule=_to_all([each.on_schedule for each in observers]),
+        on_block=_to_all([each.on_block for each in observers]),
+        on_image=_to_all([each.on_image for each in observers]),
+        on_event=_to_all([each.on_event for each in observers]),
+        on_place=_to_all([each.on_place for each in observers]),
+        confirm=next((each.confirm for each in observers if each.confirm is not None), None),
+    )
+
+
+def _to_all(callbacks: Sequence[Callable[[_Seen], None] | None]) -> Callable[[_Seen], None] | None:
+    there = [callback for callback in callbacks if callback is not None]
+    if len(there) < 2:
+        return there[0] if there else None
+
+    def pass_on(seen: _Seen) -> None:
+        for callback in there:
+            callback(seen)
+
+    return pass_on
 
 
 class NotConfirmedError(RuntimeError):

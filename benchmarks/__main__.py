@@ -23,6 +23,7 @@ MODULES = (
     "self_check",
     "reconstruction",
     "learning",
+    "live_view",
 )
 
 

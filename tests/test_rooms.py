@@ -20,7 +20,9 @@ MAY_IMPORT = {
     "acquisition": {"acquisition", "calibration", "devices", "models", "sim_devices"},
 }
 NOT_FOR_HELP = {"torch", "zarr", "scipy", "skimage", "matplotlib", "pycromanager", "ALP4", "pydantic", "numpy"}
-NOT_FOR_PLANNING = {"pycromanager", "ALP4", "matplotlib", "skimage"}
+SERVERS = {"starlette", "uvicorn", "websockets"}
+NOT_FOR_HELP |= SERVERS
+NOT_FOR_PLANNING = {"pycromanager", "ALP4", "matplotlib", "skimage"} | SERVERS
 
 
 def imported_rooms(path: Path) -> Iterator[tuple[str, str]]:

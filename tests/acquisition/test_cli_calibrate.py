@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from acquisition.acquisition_file import dump_acquisition, example_dry_run
 from sim_devices.bench import OpticalBench
 from tests.acquisition.real_bench import CommandLine, RealBench
 from tests.acquisition.test_noise_calibration import config_with, noisy_config
+from tests.readme import yaml_example
 
-README = Path(__file__).parent.parent.parent / "README.md"
 LEVELS = "16"
 
 
@@ -31,9 +30,8 @@ def written(folder: Path, **sections: Any) -> Path:
 
 def readme_bench(folder: Path) -> Path:
     """The README's own bench as a file in a folder, of 8 × 8 px."""
-    snippet, _, _ = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
     example = yaml.safe_load(example_dry_run().read_text(encoding="utf-8"))
-    document = {**example, **yaml.safe_load(snippet), "bench": {"pace": 0.0}}
+    document = {**example, **yaml_example("sample"), "bench": {"pace": 0.0}}
     document["output"] = {"run": str(folder / "hela.zarr")}
     document["sensing"] = {**example["sensing"], "side": 8}
     document["dmd_region"] = {"mirrors_per_px": 16}
@@ -44,8 +42,7 @@ def readme_bench(folder: Path) -> Path:
 
 def test_the_way_of_the_readme_leads_from_calibrating_to_acquiring(hadascope: CommandLine, tmp_path: Path) -> None:
     """The file names a calibration that is not there yet; the command writes it, and then the file can be acquired."""
-    _, snippet, _ = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    named = yaml.safe_load(snippet)["noise"]["calibration"]
+    named = yaml_example("noise")["noise"]["calibration"]
     path = tmp_path / named
     bench = {"gain": 2.0, "variance": 400.0, "photoelectrons_per_px": 400.0}
     file = written(tmp_path, noise={"calibration": str(path)}, bench=bench)

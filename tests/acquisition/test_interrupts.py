@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from acquisition.interrupts import Ending, orderly_interrupts
+from acquisition.interrupts import Ending, orderly_interrupts, request_end
 
 ROOT = Path(__file__).parents[2]
 
@@ -121,6 +123,102 @@ def test_a_terminal_that_is_closed_interrupts_unless_the_process_was_told_to_ign
         "    print('goes on')\n"
         "except KeyboardInterrupt:\n"
         "    print('interrupted')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == said
+
+
+def elsewhere(call: Callable[[], object]) -> list[object]:
+    """What a call gives in another thread, which has ended."""
+    given: list[object] = []
+    thread = threading.Thread(target=lambda: given.append(call()))
+    thread.start()
+    thread.join(30)
+    return given
+
+
+def test_another_thread_can_ask_for_the_end_and_says_why() -> None:
+    with pytest.raises(KeyboardInterrupt, match=r"^enough seen$"), orderly_interrupts():
+        assert elsewhere(lambda: request_end("enough seen")) == [True]
+        time.sleep(30)  # whatever the system delivers late comes within this
+
+
+def test_a_main_thread_that_sleeps_is_woken() -> None:
+    asker = threading.Timer(0.05, lambda: request_end("wake up"))
+    with pytest.raises(KeyboardInterrupt, match="wake up"), orderly_interrupts():
+        asker.start()
+        time.sleep(60)
+    asker.join(30)
+
+
+def test_where_nothing_is_under_way_nobody_is_interrupted() -> None:
+    assert not request_end("too early")
+    with orderly_interrupts():
+        pass
+    assert elsewhere(lambda: request_end("too late")) == [False]
+
+
+def test_a_request_amid_an_ending_changes_nothing_and_one_amid_a_normal_ending_keeps_its_reason() -> None:
+    taken: list[str] = []
+    with pytest.raises(OSError, match="the first cause"), orderly_interrupts(), Ending() as ending:
+        ending.callback(taken.append, "light off")
+        ending.callback(lambda: elsewhere(lambda: request_end("meanwhile")))
+        raise OSError("the first cause")
+    assert taken == ["light off"]
+    with pytest.raises(KeyboardInterrupt, match="meanwhile"), orderly_interrupts():
+        with Ending() as ending:
+            ending.callback(taken.append, "light off again")
+            ending.callback(lambda: elsewhere(lambda: request_end("meanwhile")))
+        taken.append("never")
+    assert taken == ["light off", "light off again"]
+
+
+def test_further_requests_change_neither_the_end_nor_its_reason() -> None:
+    taken: list[str] = []
+    with pytest.raises(KeyboardInterrupt, match=r"^first$"), orderly_interrupts(), Ending() as ending:
+        ending.callback(taken.append, "light off")
+        ending.callback(lambda: elsewhere(lambda: request_end("second")))
+        elsewhere(lambda: request_end("first"))
+        time.sleep(30)
+    assert taken == ["light off"]
+
+
+def test_the_reason_of_one_run_is_not_that_of_the_next() -> None:
+    with pytest.raises(KeyboardInterrupt, match="first"), orderly_interrupts():
+        elsewhere(lambda: request_end("first"))
+        time.sleep(30)
+    with pytest.raises(KeyboardInterrupt) as ended, orderly_interrupts():
+        ask_to_end()
+    assert str(ended.value) == ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no signals that a process is told to ignore")
+@pytest.mark.parametrize(
+    ("ignored", "said"),
+    [
+        (("SIGINT",), "True interrupted: asked"),
+        (("SIGHUP", "SIGINT"), "True interrupted: asked"),
+        (("SIGINT", "SIGTERM", "SIGHUP"), "False goes on"),
+    ],
+)
+def test_in_the_background_a_request_uses_what_is_not_ignored(ignored: tuple[str, ...], said: str) -> None:
+    program = (
+        "import signal, threading, time\n"
+        "from acquisition.interrupts import orderly_interrupts, request_end\n"
+        f"for name in {ignored!r}:\n"
+        "    signal.signal(getattr(signal, name), signal.SIG_IGN)\n"
+        "asked = []\n"
+        "try:\n"
+        "    with orderly_interrupts():\n"
+        "        thread = threading.Thread(target=lambda: asked.append(request_end('asked')))\n"
+        "        thread.start()\n"
+        "        thread.join()\n"
+        "        if asked[0]:\n"
+        "            time.sleep(30)\n"
+        "    print(asked[0], 'goes on')\n"
+        "except KeyboardInterrupt as stop:\n"
+        "    print(True, f'interrupted: {stop}')\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)

@@ -1,0 +1,1 @@
+"""The live view: what it shows, and the server that shows it."""
