@@ -1,4 +1,4 @@
-"""The command line: plan, check, devices, align, calibrate, dry-run, acquire, resume, reconstruct, info, schema."""
+"""The command line: plan, check, acquire, watch, resume, reconstruct, report; calibrate, train, evaluate."""
 
 from __future__ import annotations
 
