@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ def _of_series(path: Path, group: zarr.Group, image: str | None, position: str |
             f"{path} is a series, whose images are its positions: choose one with --position, or export one of its "
             f"events: {path / 'events'}"
         )
-    positions = {number: each for number, each in sorted(group.groups()) if number.isdecimal()}
+    positions = dict(_positions(group))
     names = {number: str(ome_of(each)["multiscales"][0]["name"]) for number, each in positions.items()}
     said = ", ".join(f"{number} ({name})" for number, name in names.items()) or "none"
     if position is None and len(positions) != 1:
@@ -112,6 +112,15 @@ def _of_series(path: Path, group: zarr.Group, image: str | None, position: str |
     uncertainty = group.get(f"uncertainty/{number}")
     images = [positions[number], *([uncertainty] if isinstance(uncertainty, zarr.Group) else [])]
     return _Source(tuple(images), f"{path.name} {names[number]}", facts_of(group), True)
+
+
+def _positions(group: zarr.Group) -> Iterator[tuple[str, zarr.Group]]:
+    """The images 0, 1, … of a series, by name: zarr's own listing complains of the log files beside them."""
+    for number in map(str, count()):
+        image = group.get(number)
+        if not isinstance(image, zarr.Group):
+            return
+        yield number, image
 
 
 def _write(source: _Source, target: Path) -> Exported:

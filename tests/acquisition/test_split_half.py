@@ -68,7 +68,7 @@ def test_the_interval_holds_1_as_often_as_it_says(mixed: bool, estimator: str) -
     ratios = np.array([each.ratio for each in found], dtype=float)
     held = sum((each.ratio_low or 9) < 1 < (each.ratio_high or 0) for each in found)
     # 76 are expected; fewer than 69 come once in a thousand draws of the seed, which is fixed.
-    assert 69 <= held
+    assert held >= 69
     assert ratios.mean() == pytest.approx(1, abs=4 * ratios.std() / 80**0.5)
 
 
