@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from acquisition.damaged_run import UNREADABLE, opened_run, readable_facts
+from acquisition.events import EVENTS_FILE
 from acquisition.reconstruction import psnr_of
 from acquisition.run_layout import RECIPES, NotARunError, RunState
 from acquisition.run_lock import is_in_use
@@ -54,14 +55,21 @@ class Record:
 def catalogue(folder: Path) -> list[Record]:
     """All runs in a folder, at any depth, by the time they started; what is damaged comes last.
 
-    A series counts as one. A folder that is a run is that run alone. Raises EmptyCatalogueError, and OSError where a
-    folder must not be looked into.
+    A series counts as one. A folder that is a run is that run alone; one that must not be looked into counts as
+    damaged. Raises EmptyCatalogueError.
     """
-    records = [record_of(path, folder) for path in _found_in(folder)]
+    closed: list[Record] = []
+
+    def note(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # gone since it was listed
+            name = _name(Path(error.filename), folder)
+            closed.append(Record(name, damage=f"cannot be looked into: {error.strerror}"))
+
+    records = [*(record_of(path, folder) for path in _found_in(folder, note)), *closed]
     if not records:
-        what = "and holds none" if folder.is_dir() else "but no folder at all"
+        what = "holds none" if folder.is_dir() else "no folder at all"
         raise EmptyCatalogueError(
-            f"{folder} is no run of Hadascope {what}: expected a folder written by dry-run, acquire or "
+            f"{folder} is no run of Hadascope, and {what}: expected a folder written by dry-run, acquire or "
             "calibrate, or one that such folders lie in"
         )
     return sorted(records, key=lambda record: (record.started is None, record.started or "", record.path))
@@ -78,8 +86,7 @@ def catalogue_json(folder: Path, records: list[Record]) -> dict[str, Any]:
 
 def record_of(path: Path, folder: Path) -> Record:
     """One run, told from its attributes; of an unfinished one its commit records are read, too."""
-    name = path.relative_to(folder).as_posix()
-    name = path.resolve().name if name == "." else name
+    name = _name(path, folder)
     try:
         facts = readable_facts(path)
         return _series(path, name, facts) if "series" in facts else _run(path, name, facts)
@@ -89,21 +96,22 @@ def record_of(path: Path, folder: Path) -> Record:
         return Record(name, damage=f"{type(error).__name__}: {error}")
 
 
-def _found_in(folder: Path) -> Iterator[Path]:
-    """Folders with a zarr group of ours, or one that cannot be read; nothing inside of any zarr group."""
+def _name(path: Path, folder: Path) -> str:
+    name = path.relative_to(folder).as_posix()
+    return path.resolve().name if name == "." else name
+
+
+def _found_in(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:
+    """Folders with a zarr group of ours, or one that cannot be read or is lost; nothing inside of any zarr group."""
     if not folder.is_dir():
         return
-    for where, folders, files in os.walk(folder, onerror=_must_be_readable):
+    for where, folders, files in os.walk(folder, onerror=on_error):
         # What a run is replaced by, and what is replaced, lies beside it under a hidden name for a moment.
         folders[:] = sorted(each for each in folders if not each.startswith("."))
-        if "zarr.json" in files:
+        if "zarr.json" in files or EVENTS_FILE in files:
             folders.clear()
-            if _is_ours(Path(where)):
+            if "zarr.json" not in files or _is_ours(Path(where)):
                 yield Path(where)
-
-
-def _must_be_readable(error: OSError) -> None:
-    raise error
 
 
 def _is_ours(path: Path) -> bool:

@@ -188,8 +188,19 @@ def _buffer(
         return
     found = f"{holds}: blocks are shortened from {longest} to {now} exposures{slow}"
     yield Finding("frame buffer", found, Verdict.WARNING)
-    yield _tried("dose", lambda: check_dose(config, shortened), "within the limit, with the guards of shorter blocks")
+    yield _tried(
+        "dose",
+        lambda: _check_shortened_dose(config, shortened, buffer_frames),
+        "within the limit, with the guards of shorter blocks",
+    )
     yield _tried("guards", lambda: check_light(shortened), _guards(shortened))
+
+
+def _check_shortened_dose(config: AcquisitionConfig, shortened: SensingPlan, buffer_frames: int | None) -> None:
+    if config.mda is None:
+        check_dose(config, shortened)
+    else:
+        check_series_dose(config, plan_series(config, buffer_frames))
 
 
 def _silence(config: AcquisitionConfig, camera_exposure_us: int, devices: ConnectedDevices) -> Finding:

@@ -17,7 +17,8 @@ from pydantic import (
 
 from acquisition.bucket_region import bucket_region, bucket_region_problems
 from acquisition.device_sections import Devices
-from acquisition.mda import parsed_mda
+from acquisition.focus_at_rest import focus_at_rest_um
+from acquisition.mda_problems import parsed_mda
 from acquisition.problems import InconsistentFileError, Problem
 from acquisition.section import Section, quantity
 from acquisition.timing_contract import timing_problems
@@ -308,10 +309,12 @@ class Bench(Section):
     dmd_contrast: float | None = quantity(
         "Light of a mirror that is on over that of one that is off; none: an off mirror sends nothing", "1", None, gt=1
     )
-    focus_um: float = quantity(
-        "Position of the simulated focus device at which the sample is sharp, and where it stands when it is connected",
+    focus_um: float | None = quantity(
+        "Position of the simulated focus device at which the sample is sharp, and where it stands when it is "
+        "connected; none: in the middle of the planes that mda states for its first position, 0 µm where it states "
+        "none",
         "µm",
-        0.0,
+        None,
     )
     blur_px_per_um: float = quantity(
         "How fast the sample blurs away from there: standard deviation in image pixels per µm", "px/µm", 0.5, ge=0
@@ -461,6 +464,14 @@ class AcquisitionConfig(Section):
     @classmethod
     def _possible_here(cls, stated: Any, parse: ValidatorFunctionWrapHandler) -> useq.MDASequence | None:
         return parsed_mda(stated, parse)
+
+    @model_validator(mode="after")
+    def _focused(self) -> Self:
+        """Fill in where the focus is: every image of a series has to know, and knows nothing of the others."""
+        if self.bench.focus_um is None:
+            focus_um = 0.0 if self.mda is None else focus_at_rest_um(self.mda)
+            object.__setattr__(self, "bench", self.bench.model_copy(update={"focus_um": focus_um}))
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -167,7 +167,13 @@ def micromanager_microscope(core: Any, config: Stage, wait: Callable[[float], No
     from devices.micromanager_microscope import MicroManagerMicroscope
 
     return MicroManagerMicroscope(
-        core, config.xy_tolerance_um, config.z_tolerance_um, config.move_timeout_s, config.settle_ms / 1e3, wait
+        core,
+        config.xy_tolerance_um,
+        config.z_tolerance_um,
+        config.move_timeout_s,
+        config.settle_ms / 1e3,
+        wait,
+        config.channel_read_back,
     )
 
 

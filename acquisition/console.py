@@ -12,7 +12,8 @@ from rich.console import Console
 from acquisition.check import Finding, Verdict
 from acquisition.config import AcquisitionConfig
 from acquisition.console_series import watched_series, watched_series_resumption
-from acquisition.console_view import final_image, viewed
+from acquisition.console_view import viewed
+from acquisition.damaged_run import tried
 from acquisition.device_list import FoundDevice
 from acquisition.events import LOG_FILE, EventKind, read_events
 from acquisition.figures import Figures
@@ -24,7 +25,7 @@ from acquisition.progress import watched
 from acquisition.reconstruction import psnr_of
 from acquisition.run import RunResult, acquire, resume
 from acquisition.run_layout import RECIPES
-from acquisition.series import SeriesResult
+from acquisition.series_in_progress import SeriesResult
 from acquisition.stored_models import recorded_model
 from acquisition.stored_reconstruction import StoredReconstruction, stored_config
 from acquisition.stored_run import StoredRun
@@ -144,7 +145,7 @@ def _watched(
     with viewed(console, config, view) as viewer:
         result = watched(console, config, "acquiring", lambda progress: play(together(progress, viewer)), ask=ask)
         if viewer.on_image is not None:
-            viewer.on_image(final_image(result))
+            viewer.on_image(result.last_image)
     refreshes, ages = len(result.live_record), result.live_record[:, 2]
     table = Figures("Run")
     if result.psnr is not None:
@@ -214,8 +215,8 @@ def print_reconstruction(made: StoredReconstruction) -> None:
 
 
 def print_info(run: StoredRun) -> None:
-    """Print what a run holds."""
-    facts = run.facts
+    """Print what a run holds, and what of it cannot be read."""
+    facts, damage = run.facts, list[str]()
     sensing = facts["config"]["sensing"]
     table = Figures(str(run.path))
     table.add_row("state", run.state)
@@ -232,7 +233,8 @@ def print_info(run: StoredRun) -> None:
             f"{sensing['mask']['kind']} mask, {sensing['draw']} draw, seed {sensing['seed']}",
         )
     table.add_row("blocks", f"{len(run.committed)} of {run.n_blocks} committed")
-    table.add_row("pairs", f"{run.n_pairs:,} of {int(run.repeats.sum()):,}")
+    scheduled = tried("the schedule's repeats", lambda: int(run.repeats.sum()), damage)
+    table.add_row("pairs", f"{run.n_pairs:,}" + ("" if scheduled is None else f" of {scheduled:,}"))
     table.add_row("exposures", f"{run.n_exposures:,}" + ("" if run.dose_mj is None else f", dose {run.dose_mj:.4g} mJ"))
     table.add_row("saturated exposures", str(run.n_saturated))
     repeated = [event for event in read_events(run.path) if event.kind is EventKind.BLOCK_REPEATED]
@@ -241,10 +243,11 @@ def print_info(run: StoredRun) -> None:
         bound = facts["residual_risk_bound"]
         table.add_row("residual risk", f"below {bound:.1g} blocks with shifted readings that nothing shows")
     if recipe == "hadamard":
-        for what, figure in (*_learned(run), *_expected(run)):
+        learned = tried("the image", lambda: list(_learned(run)), damage) or []
+        for what, figure in (*learned, *_expected(run)):
             table.add_row(what, figure)
-    live = run.live_record
-    if len(live):
+    live = tried("the record of live images", lambda: run.live_record, damage)
+    if live is not None and len(live):
         table.add_row("live images", f"{len(live)}, newest state {live[:, 2].mean() * 1e3:.0f} ms old on average")
     accepted, readout = facts.get("accepted_timing"), facts.get("readout")
     if accepted and readout:
@@ -263,6 +266,8 @@ def print_info(run: StoredRun) -> None:
     table.add_row("versions", ", ".join(f"{name} {number}" for name, number in facts["versions"].items()))
     for warning in facts.get("warnings", []):
         table.add_row("warning", warning)
+    for each in damage:
+        table.add_row("damaged", each)
     table.print_to(Console())
 
 

@@ -12,13 +12,14 @@ from acquisition.console_view import viewed
 from acquisition.events import LOG_FILE
 from acquisition.figures import Figures
 from acquisition.live_view.address import ViewAddress
-from acquisition.mda import series_axes
+from acquisition.mda import described, series_axes
 from acquisition.observer import Observer, together
 from acquisition.plan import dose_mj
 from acquisition.progress import watched
 from acquisition.run_layout import RunState
-from acquisition.series import SeriesResult, acquire_series, described, resume_series
-from acquisition.series_plan import SeriesPlan, check_series_dose, plan_series
+from acquisition.series import acquire_series, resume_series
+from acquisition.series_in_progress import SeriesResult
+from acquisition.series_plan import SeriesPlan, check_series_dose, light_between_images, plan_series
 from acquisition.stored_series import StoredSeries, event_path
 
 
@@ -47,6 +48,8 @@ def print_series_plan(config: AcquisitionConfig) -> None:
     table.add_row("disk", f"{plan.disk_bytes / 1e6:.1f} MB at most")
     table.add_row("reconstruction", config.reconstruction.method)
     table.add_row("devices", "simulated" if config.simulated else "real")
+    if (light := light_between_images(config)) is not None:
+        table.add_row("warning", light)
     for event, late_s in plan.late_events[:1]:
         table.add_row(
             "warning",
@@ -85,17 +88,24 @@ def print_series_info(series: StoredSeries) -> None:
     table.add_row("devices", "simulated" if facts["simulated"] else "real")
     table.add_row("started, ended", f"{facts['started']}, {facts.get('ended', '—')}")
     table.add_row("images", f"{finished} of {len(events)} finished")
+    assert config.mda is not None
+    positions = series_axes(config.mda).positions
     for place, lit in facts["lit_by_place"].items():
         dose = dose_mj(config, lit)
-        table.add_row(f"light at position {place}", f"{lit:,} exposures" + ("" if dose is None else f", {dose:.4g} mJ"))
+        table.add_row(
+            f"light at position {positions[int(place)]}",
+            f"{lit:,} exposures" + ("" if dose is None else f", {dose:.4g} mJ"),
+        )
     for event, state in events:
         run = None if state is None else series.run_of(event)
-        said = "not there" if run is None or state is None else str(state)
+        path = event_path(series.path, event)
+        absent = "cannot be read: delete it to acquire this image again" if path.exists() else "not there"
+        said = absent if run is None or state is None else str(state)
         if run is not None:
             seen = run.facts["event"]
             late = f", {seen['late_s']:.1f} s after its time" if event.interval_s and seen["late_s"] > 0 else ""
             said += f", at {seen['begun_s']:.1f} s{late}"
-        table.add_row(event.words, f"{said}; {described(event.pose)}; {event_path(series.path, event)}")
+        table.add_row(event.words, f"{said}; {described(event.pose)}; {path}")
     for warning in facts["warnings"]:
         table.add_row("warning", warning)
     table.print_to(Console())

@@ -14,10 +14,8 @@ from rich.console import Console
 
 from acquisition.config import AcquisitionConfig
 from acquisition.interrupts import orderly_interrupts
-from acquisition.live import LiveImage
 from acquisition.live_view.address import ViewAddress
 from acquisition.observer import Observer
-from acquisition.run import RunResult
 
 
 @contextmanager
@@ -39,7 +37,9 @@ def viewed(console: Console, config: AcquisitionConfig, address: ViewAddress | N
         with server:
             _announce(console, server.link, address, server.port)
             try:
-                yield feed.observer
+                # Stop is heard from the beginning, also while the run is still planned.
+                with orderly_interrupts():
+                    yield feed.observer
             except BaseException as error:
                 feed.conclude(error)
                 raise
@@ -47,13 +47,6 @@ def viewed(console: Console, config: AcquisitionConfig, address: ViewAddress | N
     finally:
         if server.failure is not None:
             console.print(f"warning: the live view failed: {server.failure!r}", highlight=False, markup=False)
-
-
-def final_image(result: RunResult) -> LiveImage:
-    """A run's image as the last one that a view shows."""
-    record = result.live_record
-    time_s, n_pairs = (float(record[-1, 0]), int(record[-1, 1])) if len(record) else (0.0, 0)
-    return LiveImage(result.reconstruction, time_s, n_pairs, age_s=0.0)
 
 
 def show_stored(path: Path, address: ViewAddress) -> None:

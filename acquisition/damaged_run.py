@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from acquisition.events import EVENTS_FILE
 from acquisition.readings import Readings
 from acquisition.run_layout import LAYOUT_VERSION, NotARunError, RunState
 from acquisition.stored_run import StoredRun
@@ -46,6 +47,11 @@ def readable_facts(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
+        if (path / EVENTS_FILE).exists():
+            raise NotARunError(
+                f"{path} is a damaged run: {file} is missing, as in a copy that was not finished; restore it from a "
+                "whole copy"
+            ) from error
         raise NotARunError(
             f"{path} is no run of Hadascope: expected a folder written by dry-run, acquire or calibrate"
         ) from error

@@ -270,6 +270,12 @@ class Stage(Section):
     move_timeout_s: float = quantity(
         "How long channel, XY and Z may each stay busy before the run stops", "s", 30.0, gt=0, le=600
     )
+    channel_read_back: bool = quantity(
+        "Whether a preset must read back by its name; no: it is set and waited for, as where two presets say the same, "
+        "or a device writes a number in other words than the preset does",
+        "yes/no",
+        True,
+    )
     settle_ms: float = quantity("Time to come to rest after a move, in the dark", "ms", 0.0, ge=0, le=600_000)
     move_ms: float = quantity(
         "Time that each of channel, XY and Z takes to move: for planning, and declared to a simulated clock",

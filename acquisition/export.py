@@ -12,10 +12,10 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from acquisition.ome_images import ome_of, plane_of, shape_of
+from acquisition.damaged_run import opened_run, readable_facts
+from acquisition.ome_images import image_at, ome_of, plane_of, shape_of
 from acquisition.preflight import check_new
-from acquisition.run_layout import IMAGE_CHANNELS, facts_of, open_run
-from acquisition.stored_run import StoredRun
+from acquisition.run_layout import IMAGE_CHANNELS, RunState, open_run
 
 ENDINGS = (".ome.tif", ".ome.tiff")
 # The image that says how far another one is to be believed.
@@ -66,39 +66,37 @@ def export_image(
     check_new(target, overwrite=overwrite)
     if not target.absolute().parent.is_dir():
         raise ExportError(f"{target} lies in a folder that does not exist: make it, or choose another one")
-    group = open_run(source, "r")
-    if "series" in facts_of(group):
-        found = _of_series(source, group, image, position)
-    else:
-        found = _of_run(source, image, position)
+    facts = readable_facts(source)
+    found = _of_series(source, facts, image, position) if "series" in facts else _of_run(source, image, position)
     return _write(found, target)
 
 
 def _of_run(path: Path, name: str | None, position: str | None) -> _Source:
-    run = StoredRun(path)
+    run = opened_run(path)
     run.must_hold("hadamard")
     if position is not None:
         raise ExportError(f"{path} is a single run, which has no positions: leave --position out")
-    there = [each for each in IMAGE_CHANNELS if run.has_image(each)]
     if name is None:
-        name = next((each for each in _UNCERTAINTIES if each in there), None)
+        name = next((each for each in _UNCERTAINTIES if run.has_image(each)), None)
         if name is None:
             raise ExportError(
                 f"{path} holds no image yet (it is {run.state}): make one with hadascope reconstruct {path}"
             )
-    if name not in there:
+    elif name not in IMAGE_CHANNELS or not run.has_image(name):
+        there = [each for each in IMAGE_CHANNELS if run.has_image(each)]
         raise ExportError(f"{path} holds no image {name!r}: it holds {', '.join(there) or 'none'}")
     uncertainty = _UNCERTAINTIES.get(name)
-    names = [name] if uncertainty is None or uncertainty not in there else [name, uncertainty]
+    names = [name] if uncertainty is None or not run.has_image(uncertainty) else [name, uncertainty]
     return _Source(tuple(run.ome_image(each) for each in names), f"{path.name} {name}", run.facts, False)
 
 
-def _of_series(path: Path, group: zarr.Group, image: str | None, position: str | None) -> _Source:
+def _of_series(path: Path, facts: dict[str, Any], image: str | None, position: str | None) -> _Source:
     if image is not None:
         raise ExportError(
             f"{path} is a series, whose images are its positions: choose one with --position, or export one of its "
             f"events: {path / 'events'}"
         )
+    group = open_run(path, "r")
     positions = dict(_positions(group))
     names = {number: str(ome_of(each)["multiscales"][0]["name"]) for number, each in positions.items()}
     said = ", ".join(f"{number} ({name})" for number, name in names.items()) or "none"
@@ -109,16 +107,17 @@ def _of_series(path: Path, group: zarr.Group, image: str | None, position: str |
     if len(chosen) != 1:
         raise ExportError(f"{path} has the positions {said}; found {len(chosen)} that are called {position!r}")
     (number,) = chosen
-    uncertainty = group.get(f"uncertainty/{number}")
-    images = [positions[number], *([uncertainty] if isinstance(uncertainty, zarr.Group) else [])]
-    return _Source(tuple(images), f"{path.name} {names[number]}", facts_of(group), True)
+    uncertainty = image_at(group, f"uncertainty/{number}")
+    images = [positions[number], *([] if uncertainty is None else [uncertainty])]
+    may_miss_planes = facts.get("state") != RunState.FINISHED
+    return _Source(tuple(images), f"{path.name} {names[number]}", facts, may_miss_planes)
 
 
 def _positions(group: zarr.Group) -> Iterator[tuple[str, zarr.Group]]:
     """The images 0, 1, … of a series, by name: zarr's own listing complains of the log files beside them."""
     for number in map(str, count()):
-        image = group.get(number)
-        if not isinstance(image, zarr.Group):
+        image = image_at(group, number)
+        if image is None:
             return
         yield number, image
 
@@ -160,9 +159,12 @@ def _planes(source: _Source, shape: dict[str, int], missing: list[tuple[int, ...
         if np.isnan(plane).any():
             missing.append(index)
             if not source.may_miss_planes:
+                again = (
+                    "export its event's own run" if "series" in source.facts else "make it again: hadascope reconstruct"
+                )
                 raise ExportError(
                     f"{source.name} has {int(np.isnan(plane).sum())} pixels without a value: its files are damaged. "
-                    "Restore them from a copy, or make an image again: hadascope reconstruct"
+                    f"Restore them from a copy, or {again}"
                 )
         yield plane.astype(np.float32)
 

@@ -64,32 +64,33 @@ def estimate_files(
 
 
 def print_image_noise(found: Iterable[FieldNoise]) -> None:
-    """Print a table, one line an estimate, and below it what is to be known of single images, and about each."""
+    """Print what was found, a figure an estimate, and below it what is to be known of single images, and of each."""
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    headings = ("field", "from", f"a (95 %)\n{_A_UNIT}", f"b (95 %)\n{_B_UNIT}", "levels", "verdict")
-    table = Table(*headings, title="Noise", title_justify="left")
-    said = []
-    fields = list(found)
+    from acquisition.figures import Figures
+    from acquisition.terminal import showable
+
+    fields, said = list(found), []
+    table = Figures("Noise: a, b and their 95 % intervals")
     for field in fields:
         for source, estimate in _estimates(field):
+            what = f"{field.name}, {source}"
             if isinstance(estimate, NotCalibratableError):
-                table.add_row(*map(Text, (field.name, source, "—", "—", "—", "not possible")))
-                said.append(f"{field.name}, {source}: {estimate}")
+                table.add_row(what, f"not possible: {estimate}")
                 continue
             line = estimate.line
-            figures = _figure(line.gain, line.gain_interval), _figure(line.variance, line.variance_interval)
+            gain, variance = _figure(line.gain, line.gain_interval), _figure(line.variance, line.variance_interval)
             verdict = "usable" if estimate.usable else "NOT USABLE"
-            table.add_row(*map(Text, (field.name, source, *figures, str(estimate.n_levels), verdict)))
-            said += [f"{field.name}, {source}: {text}" for text in (estimate.reason, *estimate.remarks) if text]
-    console = Console()
-    console.print(table)
+            table.add_row(
+                what, f"{verdict}: a = {gain} {_A_UNIT}, b = {variance} {_B_UNIT}, from {estimate.n_levels} levels"
+            )
+            said += [f"{what}: {text}" for text in (estimate.reason, *estimate.remarks) if text]
     if any(isinstance(field.single, ImageNoise) for field in fields):
-        console.print(_OF_SINGLE_IMAGES, highlight=False, markup=False)
+        said.insert(0, _OF_SINGLE_IMAGES)
+    console = Console()
+    table.print_to(console)
     for text in said:
-        console.print(text, highlight=False, markup=False)
+        console.print(showable(text, console.encoding), highlight=False, markup=False, soft_wrap=True)
 
 
 def draw_image_noise(path: Path, found: Iterable[FieldNoise]) -> None:

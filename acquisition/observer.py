@@ -27,8 +27,9 @@ class Place:
 class Observer:
     """Called with what will be played, every accepted block and event, and every live image (in its thread).
 
-    on_place: before each image of a series. confirm: asked before the first light on real devices, with the number of
-    exposures to come; without it, or where it says False, there is no light and no run.
+    In a series on_image is called with the final image of each event, too. on_place: before each image of a series.
+    confirm: asked before the first light on real devices, with the number of exposures to come; without it, or where it
+    says False, there is no light and no run.
     """
 
     on_schedule: Callable[[Schedule], None] | None = None

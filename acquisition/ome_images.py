@@ -133,6 +133,14 @@ def write_image(
     return image
 
 
+def image_at(group: zarr.Group, path: str) -> zarr.Group | None:
+    """The image at ``path`` in a group, None where nothing is there. Raises DamagedImageError."""
+    found = _node(group, path)
+    if found is None or isinstance(found, zarr.Group):
+        return found
+    raise DamagedImageError(f"{path} is a {type(found).__name__}, expected an image: its files are damaged")
+
+
 def plane_of(image: zarr.Group, index: tuple[int, ...]) -> NDArray[np.float64]:
     """One plane of an image, float64 [y, x]; NaN where it was not written yet. Raises IndexError, DamagedImageError."""
     array = _array(image, "0")
@@ -151,9 +159,10 @@ def shape_of(image: zarr.Group) -> dict[str, int]:
 def ome_of(image: zarr.Group) -> dict[str, Any]:
     """A copy of an image's OME metadata, as NGFF describes it. Raises DamagedImageError where there is none."""
     ome = image.attrs.get("ome")
-    if not isinstance(ome, dict) or not ome.get("multiscales"):
+    multiscales = ome.get("multiscales") if isinstance(ome, dict) else None
+    if not isinstance(multiscales, list) or not multiscales or not all(map(_describes_an_image, multiscales)):
         raise DamagedImageError(f"{image.path} holds no metadata of a multiscale image")
-    return deepcopy(ome)
+    return deepcopy(ome)  # type: ignore[arg-type]
 
 
 def metadata_seen_from_above(image: zarr.Group, path: str) -> dict[str, Any]:
@@ -219,8 +228,21 @@ def _means_of_2_by_2(plane: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(plane.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3)))
 
 
+def _describes_an_image(multiscale: object) -> bool:
+    return isinstance(multiscale, dict) and {"name", "axes", "datasets"} <= multiscale.keys()
+
+
 def _array(image: zarr.Group, path: str) -> zarr.Array[Any]:
-    array = image.get(path)
+    array = _node(image, path)
     if not isinstance(array, zarr.Array):
         raise DamagedImageError(f"the image {image.path} has no level {path}: its files are damaged")
     return array
+
+
+def _node(group: zarr.Group, path: str) -> zarr.Array[Any] | zarr.Group | None:
+    """What lies at ``path``; None where nothing does. Raises DamagedImageError."""
+    try:
+        return group.get(path)
+    except (ValueError, TypeError, LookupError) as error:  # what zarr raises over metadata that is not whole
+        where = f"{group.path}/{path}".strip("/")
+        raise DamagedImageError(f"{where}/zarr.json is damaged: {error}") from error

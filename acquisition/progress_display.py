@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
@@ -16,17 +15,16 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.segment import Segment
-from rich.text import Text
 
+from acquisition.line_writer import LineWriter
 from acquisition.observer import Place
 from acquisition.progress_line import Standing, fitted, last_log_line, log_line
-from acquisition.terminal import at_a_terminal, in_one_line, showable
+from acquisition.terminal import at_a_terminal, in_one_line
 from acquisition.time_left import TimeLeft
 
 # Lines of a log come at every tenth of the whole, but not more often than this, and at least as often as that.
 LEAST_BETWEEN_LINES_S = 5.0
 MOST_BETWEEN_LINES_S = 60.0
-_TICK_S = 1.0
 _REFRESHES_PER_S = 5.0
 
 
@@ -40,23 +38,39 @@ def progress_display(console: Console, doing: str, unit: str) -> ProgressDisplay
 class ProgressDisplay:
     """How far something is, to be shown from ``with`` to its end. Safe to use from several threads.
 
-    Nothing is shown before ``begin`` or the first counts. clock: seconds that never go back.
+    Nothing is shown before ``begin`` or the first counts. What is shown and said from then on is written by threads of
+    its own, so that nobody waits for a reader. clock: seconds that never go back. ticking: without it there is no
+    thread for what is said and due.
     """
 
-    def __init__(self, console: Console, doing: str, unit: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        console: Console,
+        doing: str,
+        unit: str,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        ticking: bool = True,
+    ) -> None:
         self._console = console
         self._clock = clock
         self._lock = threading.RLock()
         self._standing = Standing(doing, unit)
         self._left = TimeLeft()
         self._begun_s: float | None = None
+        self._lines = LineWriter(console, self._add_due, threaded=ticking)
 
     def __enter__(self) -> Self:
+        self._lines.start()
         return self
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
-        if self._begun_s is not None:
-            self._end(ended_early=error is not None)
+        self._lines.stop()
+        # What ended it says more than a console that cannot be written to.
+        with nullcontext() if error is None else suppress(OSError):
+            if self._begun_s is not None:
+                self._end(ended_early=error is not None)
+            self._lines.flush()
 
     def begin(self) -> None:
         """Show that it goes on, though nothing can be counted yet. Idempotent."""
@@ -86,14 +100,14 @@ class ProgressDisplay:
             self._standing = replace(self._standing, quality=in_one_line(quality), quality_short=in_one_line(short))
 
     def say(self, text: str) -> None:
-        """A line of its own, whole."""
+        """A line of its own, whole; returns before it is written."""
         raise NotImplementedError
 
     @contextmanager
     def put_aside(self) -> Iterator[Console]:
         """The console for a question, with nothing else written meanwhile; its time counts nowhere."""
         asked_s = self._clock()
-        with self._aside():
+        with self._lines.held(), self._aside():
             yield self._console
         with self._lock:
             answered_s = self._clock()
@@ -117,8 +131,12 @@ class ProgressDisplay:
     def _end(self, *, ended_early: bool) -> None:
         raise NotImplementedError
 
-    def _aside(self) -> AbstractContextManager[None]:
-        raise NotImplementedError
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        yield
+
+    def _add_due(self) -> None:
+        """Add the lines that are due by now."""
 
 
 class BarDisplay(ProgressDisplay):
@@ -132,13 +150,16 @@ class BarDisplay(ProgressDisplay):
 
     def say(self, text: str) -> None:
         """A line of its own above the bar, as long as it is."""
-        self._console.print(Text(showable(text, self._console.encoding)), soft_wrap=True)
+        self._lines.add(text)
 
     def _begin(self) -> None:
         self._live.start(refresh=True)
 
     def _end(self, *, ended_early: bool) -> None:  # noqa: ARG002  # the bar shows where it ended
-        self._live.stop()
+        try:
+            self._lines.flush()
+        finally:
+            self._live.stop()
 
     @contextmanager
     def _aside(self) -> Iterator[None]:
@@ -154,8 +175,7 @@ class BarDisplay(ProgressDisplay):
 class LogDisplay(ProgressDisplay):
     """Lines with the time of day, without control codes: at the start, every tenth or minute, and at the end.
 
-    They are written by a thread of its own, so that whoever reads them slowly, or not at all, keeps nobody waiting.
-    ticking: without it only ``write_due`` writes. now: the time of day.
+    ticking: without it only ``write_due`` and ``say`` write. now: the time of day.
     """
 
     def __init__(
@@ -168,83 +188,42 @@ class LogDisplay(ProgressDisplay):
         *,
         ticking: bool = True,
     ) -> None:
-        super().__init__(console, doing, unit, clock)
+        super().__init__(console, doing, unit, clock, ticking=ticking)
         self._now = now
-        self._waiting: deque[str] = deque()
-        self._writing = threading.RLock()
-        self._wake, self._ending = threading.Event(), threading.Event()
         self._newest: tuple[float, int] | None = None
-        self._thread = threading.Thread(target=self._tick, name="progress log", daemon=True) if ticking else None
-
-    def __enter__(self) -> Self:
-        if self._thread is not None:
-            self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._ending.set()
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join()
-        # What ended it says more than a log that cannot be written.
-        with nullcontext() if error is None else suppress(OSError):
-            super().__exit__(kind, error, at)
-            self._write_waiting()
 
     def say(self, text: str) -> None:
         """A line of the log, as long as it is; further lines of the same text are indented."""
         self._add(text.replace("\n", "\n    "))
-        if self._thread is None:
-            self._write_waiting()
 
     def write_due(self) -> None:
         """Write what was said, and how far it is where that is due."""
-        with self._writing:
-            if self._begun_s is not None and self._newest is not None:
-                standing, now_s = self.standing(), self._clock()
-                newest_s, tenth = self._newest
-                silent_s = now_s - newest_s
-                if silent_s >= MOST_BETWEEN_LINES_S or (
-                    silent_s >= LEAST_BETWEEN_LINES_S and _tenth(standing) != tenth
-                ):
-                    self._add_standing(standing)
-            self._write_waiting()
+        self._add_due()
+        self._lines.flush()
 
     def _begin(self) -> None:
         self._add_standing(self.standing())
-        self._write_waiting()
+        self._lines.flush()
 
     def _end(self, *, ended_early: bool) -> None:
         self._add(last_log_line(self.standing(), ended_early=ended_early))
 
-    @contextmanager
-    def _aside(self) -> Iterator[None]:
-        with self._writing:
-            self._write_waiting()
-            yield
+    def _add_due(self) -> None:
+        with self._lock:
+            if self._begun_s is None or self._newest is None:
+                return
+            standing, now_s = self.standing(), self._clock()
+            newest_s, tenth = self._newest
+            silent_s = now_s - newest_s
+            if silent_s >= MOST_BETWEEN_LINES_S or (silent_s >= LEAST_BETWEEN_LINES_S and _tenth(standing) != tenth):
+                self._add_standing(standing)
 
     def _add_standing(self, standing: Standing) -> None:
         self._newest = self._clock(), _tenth(standing)
         self._add(log_line(standing))
 
     def _add(self, text: str) -> None:
-        self._waiting.append(f"{self._now().isoformat(sep=' ', timespec='seconds')}  {text}")
-        self._wake.set()
-
-    def _write_waiting(self) -> None:
-        with self._writing:
-            while self._waiting:
-                line = showable(self._waiting.popleft(), self._console.encoding)
-                self._console.print(Text(line), soft_wrap=True)
-
-    def _tick(self) -> None:
-        while not self._ending.is_set():
-            self._wake.wait(_TICK_S)
-            self._wake.clear()
-            try:
-                self.write_due()
-            except OSError:
-                return  # the line at the end meets the same disk, in the thread that can tell of it
+        self._lines.add(f"{self._now().isoformat(sep=' ', timespec='seconds')}  {text}")
 
 
 class _Bar:

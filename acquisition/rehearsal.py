@@ -40,7 +40,8 @@ def rehearsal_of(config: AcquisitionConfig) -> AcquisitionConfig:
     """The same acquisition on simulated devices of the same chip: what ``hadascope dry-run`` plays.
 
     The sample is as bright as sample.expected_total says, its light as unsteady as a noise calibration found it. Of a
-    real camera its offset is rehearsed, not its frame.
+    real camera its offset is rehearsed, not its frame. The sample is sharp in the middle of a series' planes, unless
+    bench.focus_um says otherwise.
     """
     devices = config.devices
     projector, detector, light = devices.projector, devices.detector, devices.light_source

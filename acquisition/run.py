@@ -23,7 +23,7 @@ from acquisition.events import EventKind, read_events
 from acquisition.evidence import Evidence, EvidenceCollector, detector_dark_level
 from acquisition.integrity import prove_alignment, residual_risk
 from acquisition.interrupts import Ending, orderly_interrupts
-from acquisition.live import LivePipeline, warm_up
+from acquisition.live import LiveImage, LivePipeline, warm_up
 from acquisition.observer import Observer
 from acquisition.picture import draw_result
 from acquisition.preflight import check_dose, check_light, check_output, check_room, must_stay_within_dose
@@ -67,6 +67,12 @@ class RunResult:
     warnings: tuple[str, ...]
     repeated: int
 
+    @property
+    def last_image(self) -> LiveImage:
+        """The run's image as the last one of its live images."""
+        time_s, n_pairs = self.live_record[-1, :2].tolist() if len(self.live_record) else (0.0, 0)
+        return LiveImage(self.reconstruction, time_s, int(n_pairs), age_s=0.0)
+
 
 @dataclass(frozen=True)
 class Played:
@@ -108,6 +114,7 @@ def acquire(config: AcquisitionConfig, *, overwrite: bool = False, observer: Obs
         run = RunInProgress[RunStore](observer, _remedy(config.output.run))
         ending.push(run.end)
         with connected_devices(config, sample) as devices:
+            plan = shortened_plan(config, sample, plan, devices.detector.info.buffer_frames, run.journal)
             played = begin_on(devices, config, sample, plan, run, overwrite=overwrite)
         return conclude(played, run)
 
@@ -149,15 +156,15 @@ def begin_on(
 ) -> Played:
     """Play a run from its beginning to its last block, on devices that are connected.
 
-    sample: light of every pixel float64 [n, n] that the plan was made for; facts: JSON-able, kept with the run beside
-    its own; lit_before: exposures that the same place has had in other runs, which count for the dose. The light is off
-    afterwards, and the run is marked where it does not get there. Raises what ``acquire`` raises.
+    sample: light of every pixel float64 [n, n] that the plan was made for; plan: made for the detector's buffer (see
+    acquisition.bench_check.shortened_plan); facts: JSON-able, kept with the run beside its own; lit_before: exposures
+    that the same place has had in other runs, which count for the dose. The light is off afterwards, and the run is
+    marked where it does not get there. Raises what ``acquire`` raises.
     """
     observer = run.observer
     readout = check_bench(config, plan.schedule, devices)
     info = devices.detector.info
     check_noise_calibration(config, info)
-    plan = shortened_plan(config, sample, plan, info.buffer_frames, run.journal)
     check_dose(config, plan)
     check_light(plan)
     frames = kept_frames(config, info)
@@ -278,11 +285,10 @@ def conclude(played: Played, run: RunInProgress[RunStore]) -> RunResult:
     events = list(read_events(store.path))
     repeated = Counter(event.facts["cause"] for event in events if event.kind is EventKind.BLOCK_REPEATED)
     given_up = Counter(event.facts["cause"] for event in events if event.kind is EventKind.BLOCK_FAILED)
-    store.annotate(
-        state=RunState.FINISHED,
+    run.finish(
+        f"{evidence.n_blocks} blocks, {evidence.n_pairs} pairs, light off",
         repeated_blocks=dict(repeated),
         residual_risk_bound=_residual_risk_bound(config, plan, repeated + given_up),
-        ended=now(),
         warnings=warnings,
         reference_total=evidence.reference_total,
         dark_level=evidence.dark_level,
@@ -291,9 +297,6 @@ def conclude(played: Played, run: RunInProgress[RunStore]) -> RunResult:
         predicted_mse=reconstruction.predicted_mse,
         **measured_at_the_end(StoredRun(store.path), config, evidence, reconstruction),
         self_check=check,
-    )
-    run.journal.add(
-        EventKind.FINISHED, f"{evidence.n_blocks} blocks, {evidence.n_pairs} pairs, light off, devices free"
     )
     return RunResult(
         run=config.output.run,

@@ -41,13 +41,17 @@ class RunInProgress(Generic[_Store]):
     """What a run has to close, and to mark, whatever ends it: its store and journal, as soon as they are there."""
 
     def __init__(self, observer: Observer, remedy: str) -> None:
-        """remedy: what can be done where the run fails, for people."""
+        """remedy: what can be done where the run fails, for people.
+
+        facts_so_far: JSON-able, put on record with whatever ends the run before it finishes.
+        """
         self.observer = observer
         self._remedy = remedy
         self.journal = Journal(observer.on_event)
         self.store: _Store | None = None
         self.controller: Controller | None = None
         self.is_begun = False
+        self.facts_so_far: dict[str, Any] = {}
         self._cause: str | None = None
 
     def begin(self, kind: EventKind, text: str, **facts: Any) -> None:
@@ -72,8 +76,8 @@ class RunInProgress(Generic[_Store]):
         """Mark the run as finished; whatever happens afterwards does not change that."""
         assert self.store is not None
         self.store.annotate(**facts, state=RunState.FINISHED, ended=now())
-        self.journal.add(EventKind.FINISHED, text)
         self.is_begun = False
+        self.journal.add(EventKind.FINISHED, text)
 
     def end(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         """Mark the run, where it began and did not finish, with what went wrong since; let go of store and journal."""
@@ -94,7 +98,7 @@ class RunInProgress(Generic[_Store]):
         state, kind = (RunState.STOPPED, EventKind.STOPPED) if stopped else (RunState.FAILED, EventKind.FAILED)
         lit = {} if self.controller is None else {"lit_exposures": self.controller.lit_exposures}
         try:
-            self.store.annotate(state=state, ended=now(), cause=cause, **lit)
+            self.store.annotate(state=state, ended=now(), cause=cause, **lit, **self.facts_so_far)
             self.journal.add(kind, cause)
         except OSError as unmarked:
             error.add_note(f"the run could not be marked as {state}: {unmarked}")

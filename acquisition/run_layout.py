@@ -108,7 +108,8 @@ def open_run(path: Path, mode: Any) -> zarr.Group:
     """A run's group. Raises NotARunError."""
     try:
         group = zarr.open_group(path, mode=mode, zarr_format=3)
-    except (GroupNotFoundError, FileNotFoundError, NotADirectoryError, ValueError) as error:
+    # zarr.json may hold anything, also what is no mapping.
+    except (GroupNotFoundError, FileNotFoundError, NotADirectoryError, ValueError, TypeError, AttributeError) as error:
         raise NotARunError(
             f"{path} is no run of Hadascope: expected a folder written by dry-run, acquire or calibrate"
         ) from error

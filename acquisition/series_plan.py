@@ -10,8 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from acquisition.bench_check import shortened_plan
 from acquisition.config import AcquisitionConfig
 from acquisition.connect import sample_on_stage
+from acquisition.events import Journal
 from acquisition.mda import SeriesEvent, series_events
 from acquisition.plan import dose_mj, planned_frame_bytes, run_bytes
 from acquisition.preflight import check_light, check_space, check_writable
@@ -96,8 +98,9 @@ class Plans:
 
     _MOST = 8
 
-    def __init__(self, config: AcquisitionConfig) -> None:
-        self._config = config
+    def __init__(self, config: AcquisitionConfig, buffer_frames: int | None = None) -> None:
+        """buffer_frames: of the connected detector, None where that is not known."""
+        self._config, self._buffer_frames = config, buffer_frames
         self._plans: dict[float | None, SensingPlan] = {}
 
     def of(self, sample: NDArray[np.float64] | None) -> SensingPlan:
@@ -106,15 +109,15 @@ class Plans:
         if total not in self._plans:
             while len(self._plans) >= self._MOST:
                 del self._plans[next(iter(self._plans))]
-            self._plans[total] = plan_sensing(self._config, sample)
+            self._plans[total] = plan_sensing(self._config, sample, self._buffer_frames)
         return self._plans[total]
 
 
-def plan_series(config: AcquisitionConfig) -> SeriesPlan:
+def plan_series(config: AcquisitionConfig, buffer_frames: int | None = None) -> SeriesPlan:
     """Plan every event of a series, as if the microscope stood at 0 now.
 
-    Raises AcquisitionFileError, SampleImageError, GuardsTooDimError where an event's light is too dim, and ValueError
-    without a sequence.
+    buffer_frames: of the connected detector, None where that is not known. Raises AcquisitionFileError,
+    SampleImageError, GuardsTooDimError where an event's light is too dim, and ValueError without a sequence.
     """
     if config.mda is None:
         raise ValueError("a series was asked for without a sequence; expected `mda` in the configuration")
@@ -130,7 +133,7 @@ def plan_series(config: AcquisitionConfig) -> SeriesPlan:
             sample = sample_on_stage(config, event.pose)
             total = totals[key] = None if sample is None else float(f"{sample.sum():.{_SAME_TOTAL_DIGITS}g}")
             if total not in plans:
-                plan = plan_sensing(config, sample)
+                plan = plan_sensing(config, sample, buffer_frames)
                 check_light(plan)
                 time = predict_run_time(plan.schedule, rates, config.blocks.dark_exposures)
                 bytes_of_run = run_bytes(plan.schedule, frame_bytes, config.output.snapshots) + plane_bytes(config)
@@ -154,6 +157,32 @@ def plan_series(config: AcquisitionConfig) -> SeriesPlan:
         )
     assert first is not None
     return SeriesPlan(tuple(planned), first, first_sample, sum(each.disk_bytes for each in planned))
+
+
+def planned_on(
+    config: AcquisitionConfig, planned: SeriesPlan, buffer_frames: int | None, journal: Journal
+) -> SeriesPlan:
+    """The series, planned anew where the detector's buffer shortens its blocks: their guards are light, too.
+
+    Raises AcquisitionFileError where it cannot hold the shortest block, or the dose is beyond the limit then, and
+    DiskFullError.
+    """
+    if shortened_plan(config, planned.sample, planned.first, buffer_frames, journal) is planned.first:
+        return planned
+    shortened = plan_series(config, buffer_frames)
+    check_series_dose(config, shortened)
+    check_space(config.output.run, shortened.disk_bytes)
+    return shortened
+
+
+def light_between_images(config: AcquisitionConfig) -> str | None:
+    """What is to be said of the light between two images, None where it is off."""
+    if config.devices.light_source.kind != "none":
+        return None
+    return (
+        "the light is switched by hand: it stays on between the images, while the microscope moves and waits, and no "
+        "dose counts that"
+    )
 
 
 def due_of(event: SeriesEvent, begun_s: dict[int, float]) -> float | None:

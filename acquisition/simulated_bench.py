@@ -72,6 +72,7 @@ def simulated_specimen(config: AcquisitionConfig, at_rest: NDArray[np.float64] |
         mean = bench.photoelectrons_per_px * config.bench_gain * brightness(channel)
         return np.asarray(image * (mean / image.mean()), dtype=np.float64)
 
+    assert bench.focus_um is not None  # filled in where the file says nothing of it
     return Specimen(light, config.px_um or 1.0, bench.focus_um, bench.blur_px_per_um)
 
 
@@ -147,7 +148,7 @@ def _moving_parts(config: AcquisitionConfig, sample: NDArray[np.float64], bench:
             images = bench.sensor_images.relit(mirror_light)
             bench.relight(images.arriving, images)
 
-    return MovingParts(bench, channel_groups(config), config.devices.stage.move_ms, config.bench.focus_um, show)
+    return MovingParts(bench, channel_groups(config), config.devices.stage.move_ms, specimen.focus_um, show)
 
 
 def _on_mirrors(config: AcquisitionConfig, image: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from acquisition.ome_images import plane_of
+from acquisition.ome_images import image_at, plane_of
 from acquisition.readings import Readings
 from acquisition.run_layout import (
     COMMIT_FIELDS,
@@ -23,7 +23,6 @@ from acquisition.run_layout import (
     array_of,
     checksum_of,
     facts_of,
-    group_of,
     must_be_one_run,
     open_run,
     readings_arrays,
@@ -46,8 +45,11 @@ class StoredRun:
                 f"{path} was written in layout {layout}, and this version reads layout {LAYOUT_VERSION}: use the "
                 f"version that wrote it ({self.facts.get('versions', {}).get('hadascope', 'unknown')})"
             )
-        self._readings = readings_arrays(self._group)
-        self.commits = np.asarray(array_of(self._group, "readings/commits")[:])
+        try:
+            self._readings = readings_arrays(self._group)
+            self.commits = np.asarray(array_of(self._group, "readings/commits")[:])
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:  # what zarr and its codecs raise
+            raise NotARunError(f"{path} is a damaged run: {error}; restore it from a copy") from error
 
     @property
     def state(self) -> RunState:
@@ -156,16 +158,19 @@ class StoredRun:
         return Prior(self.described("prior_mean"), self.described("prior_variance"))
 
     def has_image(self, name: str) -> bool:
-        """True where the run holds an image of this name."""
-        return f"images/{name}" in self._group
+        """True where the run holds an image of this name. Raises DamagedImageError."""
+        return image_at(self._group, f"images/{name}") is not None
 
     def image(self, name: str) -> NDArray[np.float64]:
-        """A stored image, float64 [n, n]. Raises KeyError where the run has none of this name."""
+        """A stored image, float64 [n, n]. Raises KeyError where there is none of this name, DamagedImageError."""
         return plane_of(self.ome_image(name), (0,))
 
     def ome_image(self, name: str) -> zarr.Group:
-        """The OME-Zarr image images/``name`` (acquisition.ome_images). Raises KeyError where the run has none."""
-        return group_of(self._group, f"images/{name}")
+        """The OME-Zarr image images/``name`` (acquisition.ome_images). Raises KeyError, DamagedImageError."""
+        image = image_at(self._group, f"images/{name}")
+        if image is None:
+            raise KeyError(f"images/{name}")
+        return image
 
     def _committed_sum(self, field: str) -> int:
         return int(self.commits[self.committed, COMMIT_FIELDS.index(field)].sum())
@@ -178,7 +183,13 @@ class StoredRun:
         """A committed block. Raises CorruptBlockError."""
         commit = dict(zip(COMMIT_FIELDS, self.commits[number].tolist(), strict=True))
         pairs, guards = commit["pairs"], commit["guards"]
-        fields = {name: np.asarray(array[number]) for name, array in self._readings.items()}
+        try:
+            fields = {name: np.asarray(array[number]) for name, array in self._readings.items()}
+        except (ValueError, RuntimeError) as error:  # what zarr and its codecs raise over a file that was cut off
+            raise CorruptBlockError(
+                f"{self.path}: block {number} cannot be read ({error}): its files were damaged after they were "
+                "written; restore them from a copy"
+            ) from error
         if checksum_of(fields) != commit["checksum"]:
             raise CorruptBlockError(
                 f"{self.path}: block {number} does not give the checksum in its commit record: the files were "

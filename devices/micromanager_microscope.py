@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -27,7 +28,8 @@ class MicroManagerMicroscope:
     A move is over when Micro-Manager says that no device is busy, asked again and again for ``move_timeout_s`` at most
     for each of channel, XY and Z, because MMCore's own wait may be shorter than a slow stage needs; one call may take
     as long. ``settle_s`` passes by ``wait`` after all of it, before positions are read back, which must then be within
-    ``xy_tolerance_um`` and ``z_tolerance_um``.
+    ``xy_tolerance_um`` and ``z_tolerance_um``. With ``channel_read_back`` a config group must read back the preset's
+    name; the pose that is returned holds what it reads back in any case.
 
     A preset must not light the sample: auto shutter is what it was when a preset has been set, and a shutter that a
     preset opens is closed at once, and the move ends with DeviceStateError.
@@ -41,6 +43,7 @@ class MicroManagerMicroscope:
         move_timeout_s: float = 30.0,
         settle_s: float = 0.0,
         wait: Callable[[float], None] = time.sleep,
+        channel_read_back: bool = True,
     ) -> None:
         self._core = core
         self._xy_tolerance_um = xy_tolerance_um
@@ -48,6 +51,7 @@ class MicroManagerMicroscope:
         self._move_timeout_s = move_timeout_s
         self._settle_s = settle_s
         self._wait = wait
+        self._channel_read_back = channel_read_back
 
     @cached_property
     def info(self) -> MicroscopeInfo:
@@ -97,10 +101,14 @@ class MicroManagerMicroscope:
                     float(x_um if pose.x_um is None else pose.x_um),
                     float(y_um if pose.y_um is None else pose.y_um),
                 )
-                self._wait_until_idle(f"the XY stage {self.info.xy_stage!r} was sent to {_position(pose)}")
+                self._wait_until_idle(
+                    f"the XY stage {self.info.xy_stage!r} was sent to {_position(replace(pose, z_um=None))}"
+                )
             if pose.z_um is not None:
                 ask(self._core, "set_position", float(pose.z_um))
-                self._wait_until_idle(f"the focus device {self.info.focus!r} was sent to {_position(pose)}")
+                self._wait_until_idle(
+                    f"the focus device {self.info.focus!r} was sent to {_position(Pose(z_um=pose.z_um))}"
+                )
             if self._settle_s > 0:
                 self._wait(self._settle_s)
             found = self._read_back(channel)
@@ -196,13 +204,14 @@ class MicroManagerMicroscope:
                     f"{tolerance_um:g} µm; look whether the stage is blocked or at its limit, or allow what it cannot "
                     f"do better (devices.stage.{key}, settle_ms)"
                 )
-        if pose.channel is not None and pose.channel != found.channel:
+        if self._channel_read_back and pose.channel is not None and pose.channel != found.channel:
             assert found.channel is not None
             group, preset = pose.channel
             raise PoseMissedError(
                 f"the config group {group!r} was set to {preset!r} and reads back {found.channel[1] or 'no preset'!r}; "
                 "look at the devices of this group in Micro-Manager: one did not go where the preset sends it, or "
-                "reads back in other words than the preset has, or two presets say the same"
+                "reads back in other words than the preset has, or two presets say the same (where that is meant: "
+                "devices.stage.channel_read_back: false)"
             )
 
 

@@ -80,6 +80,8 @@ class StoredView:
         began_s = time.monotonic()
         try:
             self._take_events(run)
+            if run.state is RunState.FINISHED:
+                self._take_image(run, began_s)  # before its blocks, which may be many
             is_behind = self._take_blocks(run, began_s + _READING_S)
             if not is_behind:
                 self._take_image(run, began_s)

@@ -6,6 +6,8 @@ Keys are stable within a schema version, with units in their names; light is in 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from acquisition.damaged_run import opened_run, readable_image, tried
+from acquisition.damaged_run import UNREADABLE, opened_run, readable_image, tried
 from acquisition.events import EventKind, read_events
 from acquisition.reconstruction import psnr_of
 from acquisition.report.light_curve import LightCurve
@@ -99,6 +101,7 @@ def read_report(path: Path) -> tuple[ReportFacts, ReportArrays]:
     damage: list[str] = []
     missing: list[str] = []
     found = ReadAgain.of(run, damage)
+    damage.extend(_lost(run))
     image, uncertainty, which = _image(run, found, damage, missing)
     facts, config = run.facts, run.facts["config"]
     state = run.state
@@ -147,6 +150,26 @@ def read_report(path: Path) -> tuple[ReportFacts, ReportArrays]:
     ), ReportArrays(image, uncertainty, found.pairs, found.light, live)
 
 
+def said_of_damage(damage: list[str], what: str) -> str:
+    """How much of a run, or a series, is damaged, in a sentence."""
+    parts = "one part" if len(damage) == 1 else f"{len(damage)} parts"
+    return f"Damaged: {parts} of this {what} cannot be read."
+
+
+def _lost(run: StoredRun) -> Iterator[str]:
+    """What must be there and is not, though nothing of it is unreadable: zarr takes lost files for empty."""
+    with suppress(*UNREADABLE):  # told of where it is read
+        if (scheduled := int(run.repeats.sum(dtype=np.int64))) < run.n_pairs:
+            yield f"the schedule's repeats are lost: they add up to {scheduled:,} pairs, and {run.n_pairs:,} were taken"
+    if run.marked_state is not RunState.FINISHED:
+        return
+    if lost := run.n_blocks - len(run.committed):
+        yield f"the commit records of {lost} of {run.n_blocks} blocks are lost: a finished run has them all"
+    with suppress(*UNREADABLE):
+        if not run.has_image("image"):
+            yield "images/image is lost: a finished run has one"
+
+
 def _image(
     run: StoredRun, found: ReadAgain, damage: list[str], missing: list[str]
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None, str]:
@@ -175,7 +198,10 @@ def _image(
             f"{run.path} makes the run's own"
         )
         return found.reconstruction.image, None, "linear, of the readings so far, made for this report"
-    missing.append("there is no image, and no readings to make one from")
+    if found.pairs is not None and found.pairs.any():
+        missing.append(f"there is no image; hadascope reconstruct {run.path} makes one from the readings")
+    else:
+        missing.append("there is no image, and no readings to make one from")
     return None, None, ""
 
 
@@ -209,7 +235,7 @@ def _verdict(
     """The run in a few sentences, the worst first."""
     said = []
     if damage:
-        said.append(f"Damaged: {len(damage)} parts of this run cannot be read.")
+        said.append(said_of_damage(damage, "run"))
     cause = str(facts.get("cause") or "").partition("\n")[0]
     said.append(f"{_CAME_TO[state]}: {cause}" if cause else f"{_CAME_TO[state]}.")
     if self_check is not None:

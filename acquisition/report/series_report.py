@@ -27,7 +27,7 @@ from acquisition.report.markup import (
     table,
     title,
 )
-from acquisition.report.report_facts import REPORT_SCHEMA
+from acquisition.report.report_facts import REPORT_SCHEMA, said_of_damage
 from acquisition.run_layout import NotARunError, RunState
 
 MOST_THUMBNAILS = 400
@@ -67,7 +67,7 @@ def read_series_report(path: Path) -> tuple[SeriesFacts, dict[str, str]]:
             thumbnails[event.path] = small
     verdict = [
         f"The series is marked as {series.state}; {series.events_finished} of its {series.events} events finished.",
-        *([f"Damaged: {len(damage)} parts of this series cannot be read."] if damage else []),
+        *([said_of_damage(damage, "series")] if damage else []),
         *([f"Only the first {MOST_THUMBNAILS} events are shown as images."] if len(events) > MOST_THUMBNAILS else []),
     ]
     return SeriesFacts(

@@ -37,8 +37,12 @@ def write_report(path: Path, output: Path | None = None, *, overwrite: bool = Fa
     target = picture_beside(path.resolve(), ".report.html") if output is None else output
     if target.suffix.lower() not in (".html", ".htm"):
         raise ReportNameError(f"found {target} as the report's name; expected one that ends in .html")
+    if not target.absolute().parent.is_dir():
+        raise ReportNameError(f"{target} lies in a folder that does not exist: make it, or choose another one")
     data = target.with_suffix(".json")
     for file, what in ((target, "the report"), (data, "the report's JSON")):
+        if file.is_dir():
+            raise ReportNameError(f"{file} is a folder: choose another name for {what}")
         if file.exists() and not overwrite:
             raise existing_output(file, what)
     made, verdict, html = _read_series(path) if "series" in readable_facts(path) else _read_run(path)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -173,6 +175,36 @@ def test_a_damaged_run_is_listed_as_such_and_breaks_nothing(
     assert why in alone.err
 
 
+def test_a_copy_of_a_run_that_was_not_finished_is_listed_as_damaged(runs: Path, hadascope: CommandLine) -> None:
+    (runs / "a.zarr" / "zarr.json").unlink()  # copied last by whatever copies in the order of names
+    records = {record.path: record.damage for record in catalogue(runs)}
+    assert records.keys() == {"day/b.zarr", "c.zarr", "a.zarr"}
+    assert "zarr.json is missing" in str(records["a.zarr"])
+    report = hadascope("report", runs / "a.zarr")
+    assert (report.code, "zarr.json is missing" in report.err) == (2, True)
+
+
+def test_a_folder_that_must_not_be_looked_into_breaks_nothing(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("closed", "gone"):
+        (runs / name).mkdir()
+    really = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        if Path(path).name == "gone":
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+        return really(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert [(record.path, record.damage) for record in catalogue(runs)] == [
+        ("day/b.zarr", None),
+        ("c.zarr", None),
+        ("a.zarr", None),
+        ("closed", "cannot be looked into: Permission denied"),
+    ]
+
+
 def test_what_lies_inside_of_a_run_or_is_no_run_of_ours_is_not_listed(runs: Path) -> None:
     shutil.copytree(runs / "a.zarr", runs / "a.zarr" / "inside.zarr")
     shutil.copytree(runs / "a.zarr", runs / ".a.zarr.replaced")
@@ -302,3 +334,24 @@ def test_info_of_one_run_tells_forecast_and_split_half(runs: Path, hadascope: Co
     assert f"split-half PSNR {split['psnr_db']:.1f} dB, linear image: {split['said']}" in said
     assert "forecast PSNR" in said
     assert StoredRun(runs / "a.zarr").state is RunState.FINISHED
+
+
+@pytest.mark.parametrize(
+    ("lost", "what"),
+    [
+        ("live", "the record of live images cannot be read"),
+        ("schedule/repeats", "the schedule's repeats cannot be read"),
+        ("images/uncertainty", "the image cannot be read: images/uncertainty/zarr.json is damaged"),
+    ],
+)
+def test_info_of_a_damaged_run_tells_what_cannot_be_read_and_all_the_rest(
+    runs: Path, lost: str, what: str, hadascope: CommandLine
+) -> None:
+    change(runs / "a.zarr", predicted_mse=1.0)
+    (runs / "a.zarr" / lost).mkdir(exist_ok=True)
+    (runs / "a.zarr" / lost / "zarr.json").write_text("null", encoding="utf-8")
+    done = hadascope("info", runs / "a.zarr")
+    assert done.code == 0
+    assert f"damaged {what}" in done.out
+    assert "split-half PSNR" in done.out
+    assert "versions" in done.out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,34 @@ def test_damage_is_reported_and_nothing_is_written(run: Path, tmp_path: Path) ->
     assert list(tmp_path.glob("*.tif*")) == []
 
 
+@pytest.mark.parametrize(
+    ("part", "text", "said"),
+    [
+        ("zarr.json", None, "run.zarr is a damaged run: .*zarr.json is missing"),
+        ("zarr.json", "[]", "no run of Hadascope"),
+        ("readings/plus/zarr.json", None, "run.zarr is a damaged run"),
+        ("readings/commits/zarr.json", "null", "run.zarr is a damaged run"),
+        ("images/image/zarr.json", '{"attributes": {', "images/image/zarr.json is damaged"),
+        ("images/image/0/zarr.json", "null", "images/image/0/zarr.json is damaged"),
+    ],
+)
+def test_a_copy_that_is_not_whole_is_said_to_be_damaged(
+    hadascope: CommandLine, run: Path, tmp_path: Path, part: str, text: str | None, said: str
+) -> None:
+    (run / part).unlink()
+    if text is not None:
+        (run / part).write_text(text, encoding="utf-8")
+    done = hadascope("export", run, tmp_path / "image.ome.tif")
+    assert done.code == 2
+    assert re.search(said, done.err)
+    assert list(tmp_path.glob("*.tif*")) == []
+
+
+def test_an_image_is_exported_although_another_one_is_damaged(run: Path, tmp_path: Path) -> None:
+    (run / "images" / "wiener" / "zarr.json").write_text("null", encoding="utf-8")
+    assert export_image(run, tmp_path / "image.ome.tif").channels[0] == "reconstruction"
+
+
 def test_what_is_no_run_is_refused(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(NotARunError, match="no run of Hadascope"):
         export_image(tmp_path, tmp_path / "image.ome.tif")
@@ -262,6 +291,15 @@ def test_the_only_position_of_a_series_is_exported_with_all_its_axes(recorded: d
     assert float(pixels.attrib["PhysicalSizeZ"]) == 2.0
     assert float(pixels.attrib["TimeIncrement"]) == 10.0
     assert "left" in description_of(done.path)
+
+
+def test_a_series_that_finished_has_no_planes_still_to_come(recorded: dict[str, Any], tmp_path: Path) -> None:
+    series_in(tmp_path / "series.zarr", recorded, "left")
+    group = zarr.open_group(tmp_path / "series.zarr", mode="r+")
+    group.attrs["hadascope"] = {**dict(group.attrs["hadascope"]), "state": "finished"}  # type: ignore[arg-type]
+    with pytest.raises(ExportError, match=r"64 pixels without a value: its files are damaged.*event's own run"):
+        export_image(tmp_path / "series.zarr", tmp_path / "left.ome.tif")
+    assert list(tmp_path.glob("*.tif*")) == []
 
 
 @pytest.mark.parametrize(("asked", "expected"), [("right", 1), ("1", 1), ("0", 0), ("left", 0)])

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import useq
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acquisition.acquisition_file import dump_acquisition, validate_acquisition
 from acquisition.config import AcquisitionConfig, on_record
-from acquisition.mda import MOST_EVENTS, pose_from, series_axes, series_events
+from acquisition.mda import pose_from, series_axes, series_events
+from acquisition.mda_problems import MOST_EVENTS
 from acquisition.problems import AcquisitionFileError
 from devices.microscope import Pose
 from tests.acquisition.rehearsal import small_config
@@ -124,6 +125,7 @@ def test_channels_that_are_not_always_acquired_leave_their_places_empty() -> Non
     assert len(indices) == 3 * 3 + 2 * 3 + 3
 
 
+@settings(deadline=None, max_examples=25)
 @given(
     times=st.integers(1, 4),
     positions=st.integers(0, 3),
@@ -152,6 +154,7 @@ def test_every_combination_is_one_event_with_a_folder_of_its_own(
         assert event.pose.z_um == (30.0 + event.index[3] if planes else None)
 
 
+@settings(deadline=None, max_examples=25)
 @given(step=st.floats(0.1, 5), interval=st.floats(0, 1e4), n=st.integers(1, 5))
 def test_a_sequence_is_on_record_as_it_was_read(step: float, interval: float, n: int) -> None:
     config = with_mda(
@@ -232,7 +235,9 @@ CHANNEL = {"channels": ["A"]}
         ({"time_plan": {"interval": float("inf"), "loops": 2}}, "mda.time_plan", "{interval, loops}"),
         ({"z_plan": {"range": 1e9, "step": 1e-9}}, "mda", f"at most {MOST_EVENTS}"),
         ({"z_plan": {"range": float("inf"), "step": 1}}, "mda", "counted"),
-        ({"z_plan": {"range": 4, "step": -1}}, "mda", "no event at all"),
+        ({"z_plan": {"range": 4, "step": -1}}, "mda.z_plan.step", "more than 0 µm"),
+        ({"z_plan": {"bottom": 0, "top": 4, "step": 0}}, "mda.z_plan.step", "found 0 µm"),
+        ({"z_plan": {"relative": []}}, "mda", "no event at all"),
         ({"z_plan": {"rang": 4}}, "mda.z_plan", "{range, step}"),
         ({**CHANNEL, "axis_order": "tz", "z_plan": {"range": 1, "step": 1}}, "mda.axis_order", "would not be played"),
         ({**CHANNEL, "axis_order": "cq"}, "mda.axis_order", "t, p, c and z"),

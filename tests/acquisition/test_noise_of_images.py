@@ -162,6 +162,25 @@ def test_what_cannot_be_estimated_is_a_line_of_the_table_with_its_reason(
     assert "usable" in said
 
 
+def test_in_a_pipe_every_estimate_is_a_whole_line_whatever_its_file_is_called(
+    tmp_path: Path, stack: NDArray[np.uint16], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "field_" + 20 * "of_view_" + ".npy"
+    np.save(tmp_path / name, stack)
+    np.save(tmp_path / "dark.npy", np.zeros((80, 80)))
+    print_image_noise(estimate_files([tmp_path / name, tmp_path / "dark.npy"]))
+    said = capsys.readouterr().out.splitlines()
+    for source in ("one image", "3 repeats"):
+        (line,) = (each for each in said if each.startswith(f"{name}, {source} "))
+        for what in ("usable: a = ", " grey values per photo-electron, b = ", " grey values², from ", " levels"):
+            assert what in line
+    (line,) = (each for each in said if each.startswith("dark.npy, one image"))
+    assert line.endswith("not possible: all pixels are 0: expected an image that varies")
+    assert sum("smooth over a few pixels" in each and "take repeats" in each for each in said) == 1
+    assert not set("│┃─┏…") & set("".join(said))
+
+
 def test_the_picture_shows_a_panel_a_field(tmp_path: Path, stack: NDArray[np.uint16]) -> None:
     from imageio.v3 import imread
 

@@ -20,6 +20,7 @@ from acquisition.ome_images import (
     DamagedImageError,
     ImageShapeError,
     create_image,
+    image_at,
     metadata_seen_from_above,
     ome_of,
     plane_of,
@@ -256,6 +257,22 @@ def test_an_image_that_stands_there_is_replaced_only_when_asked() -> None:
     second = create_image(root, "0", {"c": 1, "y": 4, "x": 4}, channels=["light"], name="second", overwrite=True)
     assert shape_of(second) == {"c": 1, "y": 4, "x": 4}
     assert sorted(second.array_keys()) == ["0"]  # the smaller level of the one before is gone
+
+
+@pytest.mark.parametrize("metadata", [None, 3, {}, {"multiscales": 3}, {"multiscales": []}, {"multiscales": [{}]}])
+def test_metadata_that_describe_no_image_are_called_damaged(metadata: Any) -> None:
+    image = write_image(in_memory(), "0", planes_of(1, 8, 8), "cyx", channels=["light"], name="image")
+    image.attrs["ome"] = metadata
+    with pytest.raises(DamagedImageError, match="no metadata of a multiscale image"):
+        shape_of(image)
+
+
+def test_what_is_no_image_is_not_opened_as_one(tmp_path: Path) -> None:
+    root = zarr.create_group(tmp_path / "store.zarr", zarr_format=3)
+    assert image_at(root, "0") is None
+    root.create_array("0", data=np.zeros(3))
+    with pytest.raises(DamagedImageError, match="0 is a Array, expected an image"):
+        image_at(root, "0")
 
 
 @pytest.mark.parametrize("damage", ["chunk", "level", "metadata", "group"])

@@ -247,7 +247,7 @@ def test_a_log_says_where_it_ended_early() -> None:
 
 
 class Stuck(io.StringIO):
-    """A pipe that takes nothing until somebody reads it."""
+    """A pipe or a terminal that takes nothing until somebody reads it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -259,9 +259,13 @@ class Stuck(io.StringIO):
         return super().write(text)
 
 
-def test_a_reader_that_hangs_keeps_nobody_waiting_and_gets_every_line_in_order() -> None:
+@pytest.mark.parametrize("display_of", [BarDisplay, LogDisplay])
+def test_a_reader_that_hangs_keeps_nobody_waiting_and_gets_every_line_in_order(
+    display_of: type[BarDisplay | LogDisplay],
+) -> None:
     stuck = Stuck()
-    with LogDisplay(Console(file=stuck, _environ={}), "acquiring", "pairs") as display:
+    console = Console(file=stuck, width=80, force_terminal=display_of is BarDisplay, _environ={})
+    with display_of(console, "acquiring", "pairs") as display:
         display.show(0, 10)
         stuck.is_read.clear()
         for number in range(10):
@@ -270,7 +274,7 @@ def test_a_reader_that_hangs_keeps_nobody_waiting_and_gets_every_line_in_order()
         written_until_now = stuck.getvalue()
         stuck.is_read.set()
     assert "warning" not in written_until_now
-    assert [line[-1] for line in stuck.getvalue().splitlines() if "warning" in line] == [*"0123456789"]
+    assert [line[-1] for line in lines(console) if "warning" in line] == [*"0123456789"]
 
 
 class Full(io.StringIO):

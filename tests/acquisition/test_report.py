@@ -261,6 +261,20 @@ def test_it_goes_where_it_is_asked_to(run: Path, tmp_path: Path, hadascope: Comm
         write_report(run, tmp_path / "elsewhere.json", overwrite=True)
 
 
+@pytest.mark.parametrize("name", ["nowhere/report.html", "folder.html", "data.html"])
+def test_a_report_that_has_no_place_is_refused_before_anything_is_written(
+    run: Path, tmp_path: Path, name: str, hadascope: CommandLine
+) -> None:
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "data.json").mkdir()
+    before = files_in(tmp_path)
+    done = hadascope("report", run, "--output", tmp_path / name, "--overwrite")
+    assert done.code == 2
+    assert ("does not exist" if "nowhere" in name else "is a folder") in done.err
+    assert "unfinished" not in done.err
+    assert files_in(tmp_path) == before
+
+
 def test_a_run_that_was_killed_shows_the_linear_image_of_what_is_there(run: Path) -> None:
     forget_the_end(run, blocks=5)
     data, page = reported(run)
@@ -329,6 +343,22 @@ def lose_repeats(run: Path) -> None:
     shutil.rmtree(run / "schedule" / "repeats")
 
 
+def lose_repeats_chunk(run: Path) -> None:
+    chunk_of(run / "schedule" / "repeats").unlink()
+
+
+def lose_commit(run: Path) -> None:
+    chunk_of(run / "readings" / "commits").unlink()
+
+
+def lose_image(run: Path) -> None:
+    shutil.rmtree(run / "images" / "image")
+
+
+def null_image(run: Path) -> None:
+    (run / "images" / "image" / "zarr.json").write_text("null", encoding="utf-8")
+
+
 def garble_live(run: Path) -> None:
     (run / "live" / "zarr.json").write_text("{", encoding="utf-8")
 
@@ -346,6 +376,10 @@ def lose_dark(run: Path) -> None:
         (garble_block_chunk, "block 0"),
         (cut_block_chunk, "block 0"),
         (lose_repeats, "the schedule's repeats"),
+        (lose_repeats_chunk, "the schedule's repeats are lost: they add up to 0 pairs"),
+        (lose_commit, "the commit records of 1 of "),
+        (lose_image, "images/image is lost"),
+        (null_image, "the list of images, images/image, cannot be read: images/image/zarr.json is damaged"),
         (garble_live, "the record of live images"),
         (lose_dark, "the readings with the light off"),
     ],
@@ -356,7 +390,9 @@ def test_damage_is_told_of_in_the_report_and_the_rest_is_there(
     damaging(run)
     data = facts_of(run)
     assert any(each.startswith(what) for each in data["damage"]), data["damage"]
-    assert data["verdict"][0] == f"Damaged: {len(data['damage'])} parts of this run cannot be read."
+    parts = {1: "one part", 2: "2 parts"}[len(data["damage"])]
+    assert data["verdict"][0] == f"Damaged: {parts} of this run cannot be read."
+    assert not any("no readings" in each for each in data["missing"])
     assert data["devices"]["projector"]["name"] == "ALP XGA"
     if what == "block 0":
         assert data["taken"]["blocks_unreadable"] == 1

@@ -486,7 +486,17 @@ def lost(store: RunStore, number: int) -> None:
     (store.path / "readings" / "plus" / "c" / str(number) / "0").unlink()
 
 
-@pytest.mark.parametrize("wrong", [missing, damaged, lost])
+def cut(store: RunStore, number: int) -> None:
+    """The file of a block's readings was cut off, as a power cut does."""
+    os.truncate(store.path / "readings" / "plus" / "c" / str(number) / "0", 100)
+
+
+def emptied(store: RunStore, number: int) -> None:
+    """The file of a block's readings is empty."""
+    os.truncate(store.path / "readings" / "time_us" / "c" / str(number) / "0", 0)
+
+
+@pytest.mark.parametrize("wrong", [missing, damaged, lost, cut, emptied])
 @pytest.mark.parametrize("number", [0, 2, -1], ids=["first", "middle", "last"])
 def test_intact_blocks_end_before_the_first_that_is_missing_or_damaged(
     tmp_path: Path, number: int, wrong: Callable[[RunStore, int], None]
@@ -509,3 +519,15 @@ def test_a_run_of_another_layout_is_refused_with_the_version_that_wrote_it(tmp_p
     store.close()
     with pytest.raises(NotARunError, match=rf"layout {layout}.*0\.0\.7"):
         StoredRun(tmp_path / "run.zarr")
+
+
+@pytest.mark.parametrize("part", ["zarr.json", "readings/plus/zarr.json", "readings/commits/zarr.json"])
+@pytest.mark.parametrize("text", [None, "", "null", "[1]", "3", '{"attributes": {'])
+def test_a_run_whose_files_are_not_all_there_is_refused_by_name(tmp_path: Path, part: str, text: str | None) -> None:
+    path = tmp_path / "run.zarr"
+    new_store(path, schedule_of(1)).close()
+    (path / part).unlink()
+    if text is not None:
+        (path / part).write_text(text, encoding="utf-8")
+    with pytest.raises(NotARunError, match=r"run\.zarr is (a damaged|no) run"):
+        StoredRun(path)

@@ -17,7 +17,9 @@ from ome_zarr.io import parse_url
 from ome_zarr.reader import Reader
 from scipy.linalg import hadamard
 
+from acquisition import simulated_bench
 from acquisition.acquisition_file import dump_acquisition, load_acquisition
+from acquisition.check import Verdict, check_acquisition
 from acquisition.config import AcquisitionConfig
 from acquisition.connect import sample_on_stage
 from acquisition.controller import REPAIRABLE, DoseLimitError
@@ -32,10 +34,12 @@ from acquisition.series_plan import plan_series
 from acquisition.stored_reconstruction import reconstruct_run
 from acquisition.stored_run import StoredRun
 from acquisition.stored_series import StoredSeries, event_path, is_series
-from devices.errors import PoseMissedError, PoseRefusedError
+from devices.errors import DeviceSilentError, MicroManagerCallError, PoseMissedError, PoseRefusedError
 from devices.micromanager_microscope import MicroManagerMicroscope
 from devices.microscope import Pose
+from sim_devices.bench import OpticalBench
 from sim_devices.faults import LostTrigger
+from sim_devices.moving_parts import FOCUS, MovingParts
 from tests.acquisition.bench_record import statistics
 from tests.acquisition.real_bench import CommandLine, RealBench, SimulatedBenches
 from tests.acquisition.series_bench import Moves, StopAt, series_config, watch_moves
@@ -294,6 +298,78 @@ def test_a_move_that_does_not_arrive_ends_the_series_in_the_dark(
     benches.must_be_let_go_of()
 
 
+@pytest.fixture
+def light_meanwhile(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[bool]]:
+    """Whether there was light whenever a stage, a focus or a preset moved, and whenever the bench was told to wait."""
+    seen: dict[str, list[bool]] = {"moves": [], "waits": []}
+    move, wait_on = MovingParts._move, simulated_bench._wait_on
+
+    def watch_move(parts: MovingParts, *arguments: Any) -> None:
+        move(parts, *arguments)
+        seen["moves"].append(parts._bench.light_on)
+
+    def watch_waits(bench: OpticalBench) -> Callable[[float], None]:
+        wait = wait_on(bench)
+
+        def then_look(duration_s: float) -> None:
+            wait(duration_s)
+            seen["waits"].append(bench.light_on)
+
+        return then_look
+
+    monkeypatch.setattr(MovingParts, "_move", watch_move)
+    monkeypatch.setattr(simulated_bench, "_wait_on", watch_waits)
+    return seen
+
+
+@pytest.mark.parametrize("fault", ["none", "stuck", "off", "preset gone"])
+def test_the_light_is_off_whenever_anything_moves_or_waits_also_when_a_move_fails(
+    tmp_path: Path, benches: SimulatedBenches, light_meanwhile: dict[str, list[bool]], fault: str
+) -> None:
+    mda = {
+        "time_plan": {"interval": 3, "loops": 2},
+        "channels": ["A", "B"],
+        "stage_positions": [{"x": 3, "y": 0, "z": 1}],
+    }
+    config = series_config(tmp_path, mda, devices={"stage": {"settle_ms": 10, "move_timeout_s": 0.05}})
+    fails_at = 2
+    failures = {"stuck": DeviceSilentError, "off": PoseMissedError, "preset gone": MicroManagerCallError}
+
+    def break_the_stage(place: Place) -> None:
+        if place.number == fails_at:
+            moving = benches.latest.core.moving
+            if fault == "stuck":
+                moving.stuck.add(FOCUS)
+            elif fault == "off":
+                moving.off_by_um = (0.0, 5.0, 0.0)
+            elif fault == "preset gone":
+                moving.groups["Channel"] = ()
+
+    observer = Observer(on_place=break_the_stage)
+    if fault == "none":
+        acquire_series(config, observer=observer)
+    else:
+        with pytest.raises(failures[fault]):
+            acquire_series(config, observer=observer)
+        assert [state for _, state in StoredSeries(config.output.run).events][fails_at:] == [None, None]
+    assert len(light_meanwhile["moves"]) >= 3 * fails_at
+    assert len(light_meanwhile["waits"]) > fails_at
+    assert not any(light_meanwhile["moves"] + light_meanwhile["waits"])
+    assert benches.bench.was_lit
+    benches.must_be_let_go_of()
+
+
+def test_light_that_is_switched_by_hand_is_said_to_stay_on_between_the_images(
+    tmp_path: Path, moves: Moves, hadascope: CommandLine
+) -> None:
+    config = series_config(tmp_path, {"channels": ["A", "B"]}, devices={"light_source": {"kind": "none"}})
+    assert "warning the light is switched by hand" in hadascope("plan", written(config, tmp_path)).out
+    result = acquire_series(config)
+    assert moves.lit[-2:] == [True, True]
+    assert sum("stays on between the images" in warning for warning in result.warnings) == 1
+    assert StoredSeries(config.output.run).facts["warnings"] == list(result.warnings)
+
+
 def test_an_event_that_fails_marks_itself_and_the_series(tmp_path: Path, benches: SimulatedBenches) -> None:
     def on_event(event: Event) -> None:
         if event.kind is EventKind.IMAGE and event.facts["number"] == 1:
@@ -385,6 +461,38 @@ def test_repeated_blocks_end_a_series_before_its_place_gets_more_than_the_limit(
     assert lit[0] > exposures[0] // 2
     assert lit[1] == exposures[1]
     benches.must_be_let_go_of()
+
+
+def small_buffer(folder: Path, mj: float) -> AcquisitionConfig:
+    """A camera whose buffer holds 64 frames of the blocks of some hundred exposures that are asked for."""
+    camera = {"kind": "simulated", "width_px": 64, "height_px": 64, "bytes_per_px": 4, "buffer_mb": 1}
+    return series_config(
+        folder,
+        {"channels": ["A", "B"]},
+        sample={"dose_limit_mj": mj},
+        blocks={"guard_interval": 4, "longest_block_s": 0.05},
+        devices={"detector": {**camera, "arming_ms": 2.0, "offset_per_px": 10.0}},
+    )
+
+
+def test_guards_of_blocks_that_a_small_buffer_shortens_count_before_the_first_light(
+    tmp_path: Path, benches: SimulatedBenches
+) -> None:
+    expected = plan_series(small_buffer(tmp_path, 1e6)).exposures
+    too_much = small_buffer(tmp_path, (expected + 0.5) * ONE_EXPOSURE_MJ)
+    checked = {finding.what: finding for finding in check_acquisition(too_much)}
+    assert checked["dose"].verdict is Verdict.REFUSED
+    with pytest.raises(AcquisitionFileError, match="2 images at one place"):
+        acquire_series(too_much)
+    assert not benches.bench.was_lit
+    assert not too_much.output.run.exists()
+    told: list[Event] = []
+    config = small_buffer(tmp_path, 1e6)
+    acquire_series(config, observer=Observer(on_event=told.append))
+    stored = StoredSeries(config.output.run)
+    assert stored.facts["lit_by_place"]["0"] == benches.bench.lit_exposures > expected
+    assert max(projection.n_exposures for projection in benches.bench.record[1:] if projection.light_on) <= 64
+    assert sum("blocks are shortened" in event.text for event in told) == 1
 
 
 # Outputs that are there
@@ -553,3 +661,18 @@ def test_the_example_is_a_series_that_can_be_rehearsed() -> None:
     assert len(plan.events) == 18
     assert plan.late_events == []
     assert config.bench.pace == 0
+
+
+def test_what_a_series_holds_is_told_by_the_names_of_its_positions_and_damage_is_not_absence(
+    tmp_path: Path, moves: Moves, hadascope: CommandLine
+) -> None:
+    positions = [{"x": 0, "y": 0, "name": "left"}, {"x": 9, "y": 0, "name": "right"}]
+    config = series_config(tmp_path, {"stage_positions": positions})
+    with pytest.raises(KeyboardInterrupt):
+        acquire_series(config, observer=StopAt(1).observer)
+    event = event_path(config.output.run, StoredSeries(config.output.run).planned_events[0])
+    told = hadascope("info", config.output.run).out
+    assert "light at position left" in told
+    assert "position right not there" in told
+    (event / "zarr.json").write_text("{", encoding="utf-8")
+    assert "position left cannot be read: delete it" in hadascope("info", config.output.run).out

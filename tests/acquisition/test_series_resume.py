@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from acquisition import series as series_module
 from acquisition.config import AcquisitionConfig
 from acquisition.events import EventKind, read_events
+from acquisition.observer import Observer
 from acquisition.ome_images import plane_of
 from acquisition.reconstruction import reconstruct
 from acquisition.resumption import NothingToResumeError, PartOfSeriesError
@@ -29,6 +31,7 @@ from acquisition.series_store import SeriesStore
 from acquisition.stored_models import DifferentRunError
 from acquisition.stored_run import StoredRun
 from acquisition.stored_series import StoredSeries, event_path
+from tests.acquisition.real_bench import RealBench
 from tests.acquisition.series_bench import Moves, StopAt, all_arrays, must_be_the_same, series_config, watch_moves
 
 # Beside the start, two channels, an interval that has to be waited for, and a plane above where the focus stands.
@@ -139,6 +142,35 @@ def test_light_of_events_that_were_deleted_still_counts(tmp_path: Path, moves: M
     assert StoredSeries(config.output.run).facts["lit_by_place"]["0"] == lit + again
 
 
+def test_light_of_an_event_that_was_stopped_and_then_deleted_counts_too(tmp_path: Path, moves: Moves) -> None:
+    config = broken_off(tmp_path, StopAt(1, 1))
+    events = StoredSeries(config.output.run).planned_events
+    runs = [StoredRun(event_path(config.output.run, event)) for event in events[:2]]
+    lit = sum(run.lit_exposures for run in runs)
+    assert runs[1].lit_exposures > 0
+    shutil.rmtree(runs[1].path)
+    assert StoredSeries(config.output.run).facts["lit_by_place"]["0"] == lit
+    with pytest.raises(KeyboardInterrupt):
+        resume_series(config.output.run, observer=StopAt(2).observer)
+    again = StoredRun(runs[1].path).lit_exposures
+    assert StoredSeries(config.output.run).facts["lit_by_place"]["0"] == lit + again
+
+
+def test_what_somebody_moved_meanwhile_is_moved_back_before_a_series_goes_on(tmp_path: Path, lab: RealBench) -> None:
+    """No event says anything of x and y: they are where the series began."""
+    lab.core.set_xy_position(7.0, 8.0)
+    document = lab.config(tmp_path / "run.zarr", output={"run": str(tmp_path / "run.zarr"), "snapshots": 0})
+    mda = {"z_plan": {"absolute": [1.0, 2.0]}}
+    config = AcquisitionConfig.model_validate({**document.model_dump(mode="json"), "mda": mda})
+    say_yes = Observer(confirm=lambda _: True)
+    with pytest.raises(KeyboardInterrupt):
+        acquire_series(config, observer=replace(StopAt(1, 0).observer, confirm=say_yes.confirm))
+    lab.core.set_xy_position(-50.0, 60.0)
+    resume_series(config.output.run, observer=say_yes)
+    assert (lab.core.get_x_position(), lab.core.get_y_position(), lab.core.get_position()) == (7.0, 8.0, 2.0)
+    assert not any(lab.log.lit("set_xy_position") + lab.log.lit("set_position"))
+
+
 def test_a_series_that_finished_goes_on_when_an_event_is_deleted_and_not_otherwise(
     tmp_path: Path, moves: Moves, whole: AcquisitionConfig, whole_arrays: dict[str, NDArray[Any]]
 ) -> None:
@@ -168,7 +200,8 @@ def test_a_plane_that_was_not_written_is_written_from_its_image_without_any_devi
         acquire_series(config)
     last = event_path(config.output.run, StoredSeries(config.output.run).planned_events[-1])
     mark(last, state="finished")
-    mark(config.output.run, state="running")
+    lit = StoredSeries(config.output.run).facts["lit_by_place"]["0"]
+    mark(config.output.run, state="running", lit_by_place={"0": lit - 1})
     assert StoredSeries(config.output.run).state is RunState.INTERRUPTED
 
     def never(*_: object) -> None:
@@ -176,6 +209,7 @@ def test_a_plane_that_was_not_written_is_written_from_its_image_without_any_devi
 
     monkeypatch.setattr(series_module, "connected_devices", never)
     resume_series(config.output.run)
+    assert StoredSeries(config.output.run).facts["lit_by_place"]["0"] == lit
     must_be_the_same(config.output.run, whole_arrays)
     with pytest.raises(NothingToResumeError):
         resume_series(config.output.run)

@@ -190,6 +190,53 @@ def test_a_rehearsal_keeps_the_stage() -> None:
     assert config.devices.stage.settle_ms == 12.0
 
 
+LAB = {
+    "projector": {"kind": "alp", "dmd": "xga"},
+    "detector": {"kind": "micro-manager"},
+    "light_source": {"kind": "none"},
+}
+AROUND, ABSOLUTE = {"range": 4, "step": 2}, {"bottom": 5000, "top": 5006, "step": 2}
+
+
+@pytest.mark.parametrize(
+    ("mda", "focus_um"),
+    [
+        ({"stage_positions": [{"x": 1, "y": 2, "z": 3200}, {"x": 5, "y": 2, "z": 3210}], "z_plan": AROUND}, 3200),
+        ({"stage_positions": [{"x": 1, "y": 2, "z": 3200}, {"x": 5, "y": 2, "z": 3210}]}, 3200),
+        ({"stage_positions": [{"x": 1, "y": 2, "z": -50}], "z_plan": {"above": 6, "below": 0, "step": 2}}, -47),
+        ({"z_plan": ABSOLUTE}, 5003),
+        # The first one stays where the focus stands, so that it is sharp wherever that is.
+        ({"stage_positions": [{"x": 1, "y": 2}, {"x": 5, "y": 2, "z": 3210}], "z_plan": AROUND}, 3210),
+        ({"stage_positions": [{"x": 1, "y": 2}, {"x": 5, "y": 2, "z": 3210}]}, 3210),
+        ({"z_plan": AROUND}, 0),
+        ({"channels": ["DAPI"]}, 0),
+        ({}, 0),
+    ],
+)
+def test_a_rehearsal_is_sharp_in_the_middle_of_the_first_positions_planes(mda: dict[str, Any], focus_um: float) -> None:
+    series = {"mda": mda} if mda else {}
+    for devices in (LAB, {}):
+        rehearsal = rehearsal_of(small_config(devices=devices, **series))
+        in_focus, there, away = (sample_on_stage(rehearsal, Pose(z_um=z)) for z in (None, focus_um, focus_um + 9.0))
+        assert in_focus is not None
+        assert there is not None
+        assert away is not None
+        assert there.tolist() == in_focus.tolist()
+        assert away.std() < 0.5 * there.std()
+        with connected_devices(rehearsal, in_focus) as connected_there:
+            assert connected_there.microscope.move_to(Pose()).z_um == focus_um
+        # An image of a series is acquired as a run without one.
+        assert rehearsal.replace(mda=None).bench.focus_um == focus_um
+
+
+def test_a_stated_focus_is_where_a_rehearsal_has_it() -> None:
+    mda = {"stage_positions": [{"x": 1, "y": 2, "z": 3200}]}
+    for focus_um in (0.0, 3199.0):
+        rehearsal = rehearsal_of(small_config(mda=mda, devices=LAB, bench={"focus_um": focus_um}))
+        with connected_devices(rehearsal, np.ones((8, 8))) as devices:
+            assert devices.microscope.move_to(Pose()).z_um == focus_um
+
+
 def test_a_moved_bench_with_a_view_sees_what_one_connected_there_sees() -> None:
     view = {"scale": 0.5, "rotation_deg": 90.0, "x_px": 19.0, "y_px": -1.0, "blur_px": 0.7}
     camera = {"kind": "simulated", "width_px": 20, "height_px": 16, "view": view}

@@ -182,6 +182,28 @@ def test_a_stage_that_stays_busy_is_given_up_after_its_time_and_named() -> None:
 
 
 @pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        (XY_STAGE, rf"'{XY_STAGE}' was sent to x = 1 µm, y = 2 µm, and"),
+        (FOCUS, rf"'{FOCUS}' was sent to z = 3 µm, and"),
+    ],
+)
+def test_a_device_that_stays_busy_is_named_with_its_own_axes_only(label: str, said: str) -> None:
+    core = a_core()
+    for name in ("set_xy_position", "set_position"):
+        move = getattr(core, name)
+
+        def and_stick(*arguments: Any, move: Callable[..., None] = move, moved: str = name) -> None:
+            move(*arguments)
+            if (moved == "set_xy_position") is (label == XY_STAGE):
+                core.moving.stuck.add(label)
+
+        setattr(core, name, and_stick)
+    with pytest.raises(DeviceSilentError, match=said):
+        MicroManagerMicroscope(core, move_timeout_s=0.05).move_to(Pose(1.0, 2.0, 3.0))
+
+
+@pytest.mark.parametrize(
     ("off_by_um", "pose", "said"),
     [
         ((1.5, 0.0, 0.0), Pose(3.0, 4.0), "x = 3 µm.*reads back 4.5 µm.*tolerance of 1 µm.*xy_tolerance_um"),
@@ -208,8 +230,16 @@ def test_what_lies_within_the_tolerance_is_returned_as_it_reads() -> None:
 def test_a_preset_that_reads_back_as_another_one_is_found_out() -> None:
     core = a_core()
     core.get_current_config = lambda group: "DAPI"  # type: ignore[method-assign]
-    with pytest.raises(PoseMissedError, match="'Channel' was set to 'FITC' and reads back 'DAPI'"):
+    with pytest.raises(PoseMissedError, match=r"'Channel' was set to 'FITC' and reads back 'DAPI'.*channel_read_back"):
         MicroManagerMicroscope(core).move_to(Pose(channel=("Channel", "FITC")))
+
+
+def test_a_preset_that_may_read_back_as_another_one_is_returned_as_it_reads() -> None:
+    """Where two presets say the same, or a device writes numbers differently, the name says nothing."""
+    core = a_core()
+    core.get_current_config = lambda group: ""  # type: ignore[method-assign]
+    found = MicroManagerMicroscope(core, channel_read_back=False).move_to(Pose(channel=("Channel", "FITC")))
+    assert found.channel == ("Channel", "")
 
 
 def noted(method: Callable[..., Any], told: list[str]) -> Callable[..., Any]:

@@ -240,6 +240,16 @@ def test_what_is_no_run_is_refused(tmp_path: Path, what: str, hadascope: Command
     assert "no run of Hadascope" in done.err
 
 
+@pytest.mark.parametrize("part", ["readings", "schedule"])
+def test_a_run_of_which_a_part_is_missing_is_refused_and_not_half_shown(
+    hadascope: CommandLine, copied: Path, part: str
+) -> None:
+    shutil.rmtree(copied / part)
+    done = hadascope("view", copied, "--port", 0)
+    assert done.code == 2
+    assert "is a damaged run" in done.err
+
+
 @pytest.mark.skipif(os.name != "posix", reason="other processes are sent signals on POSIX only")
 def test_the_view_command_serves_a_run_until_it_is_asked_to_end(finished: Path) -> None:
     port = free_port()
@@ -265,6 +275,62 @@ def test_even_without_news_a_viewer_can_tell_that_somebody_is_there(finished: Pa
     assert feed.state().version == first
     now_s = 1.0
     assert feed.state().version == first + 1
+
+
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Every run that a view opens from now on."""
+    paths: list[Path] = []
+
+    def open_and_note(path: Path) -> StoredRun:
+        paths.append(path)
+        return StoredRun(path)
+
+    monkeypatch.setattr("acquisition.live_view.stored_feed.StoredRun", open_and_note)
+    return paths
+
+
+def test_a_run_that_has_ended_is_read_again_only_when_something_has_changed(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = opened(monkeypatch)
+    feed = StoredFeed(copied)
+    while feed._look():
+        pass
+    before = len(times)
+    for _ in range(3):
+        feed._look()
+    assert len(times) == before
+    with (copied / "events.jsonl").open("a", encoding="utf-8") as events:
+        events.write(json.dumps({"time": "2026-11-21T10:00:00Z", "kind": "warning", "text": "a late one"}) + "\n")
+    feed._look()
+    assert feed.state().warnings[-1].text == "a late one"
+
+
+def test_a_long_run_is_opened_once_to_be_read_and_its_stored_image_comes_first(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = opened(monkeypatch)
+    monkeypatch.setattr(stored_view, "_READING_S", -1.0)  # not even one block is read in time
+    feed = StoredFeed(finished)
+    before = len(times)
+    assert all(feed._look() for _ in range(3))
+    assert len(times) == before + 1
+    assert np.array_equal(array(feed.state(), "image"), StoredRun(finished).image("image").astype(np.float32))
+
+
+def test_a_series_that_was_stopped_between_two_images_does_not_look_finished(tmp_path: Path) -> None:
+    config = series_config(tmp_path, {"z_plan": {"absolute": [0, 1]}})
+
+    def stop(place: Place) -> None:
+        if place.number == 1:
+            raise KeyboardInterrupt("enough seen")
+
+    with pytest.raises(KeyboardInterrupt):
+        acquire_series(config, observer=Observer(on_place=stop))
+    with feed_of(config.output.run) as feed:
+        state = shown(feed, lambda state: "image" in names(state) and state.blocks == state.blocks_total)
+    assert state.place is not None
+    assert (state.place.number, state.state, state.cause) == (0, "stopped", "KeyboardInterrupt: enough seen")
 
 
 def test_of_a_series_the_newest_image_is_shown_and_which_one_it_is(tmp_path: Path) -> None:

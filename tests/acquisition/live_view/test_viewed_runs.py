@@ -190,6 +190,19 @@ def test_stop_ends_the_run_as_ctrl_c_does_and_it_can_be_resumed(
     assert np.allclose(seen.arrays["pair_sums"][:, 1], total, rtol=1e-6)
 
 
+def test_stop_is_heard_before_anything_is_under_way(tmp_path: Path) -> None:
+    printed = io.StringIO()
+    with (
+        pytest.raises(KeyboardInterrupt, match=r"^stopped in the live view$"),
+        viewed(Console(file=printed, width=200), whole_light_config(tmp_path), ViewAddress(port=0)),
+    ):
+        link = printed.getvalue().split()[-1]
+        watching = Watching(link, lambda *_: None)
+        threading.Thread(target=lambda: ask(link, "/stop", "POST")).start()
+        time.sleep(30)  # as planning takes its time
+    assert watching.seen().updates[-1].header["state"] == "stopped"
+
+
 def test_where_the_port_is_taken_the_next_one_is_named(hadascope: CommandLine, tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(dump_acquisition(whole_light_config(tmp_path)), encoding="utf-8")
@@ -265,7 +278,10 @@ def test_with_no_port_left_that_is_said(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_series_is_seen_image_by_image(hadascope: CommandLine, tmp_path: Path, link: str) -> None:
-    config = series_config(tmp_path, {"z_plan": {"absolute": [0, 1]}}, bench={"pace": 4.0})
+    # So seldom that only the final image of each has everything in it.
+    config = series_config(
+        tmp_path, {"z_plan": {"absolute": [0, 1]}}, bench={"pace": 4.0}, reconstruction={"refresh_s": 30.0}
+    )
     file = tmp_path / "series.yaml"
     file.write_text(dump_acquisition(config), encoding="utf-8")
     watching = Watching(link)
@@ -281,3 +297,4 @@ def test_a_series_is_seen_image_by_image(hadascope: CommandLine, tmp_path: Path,
     runs = [StoredRun(event_path(series.path, event)) for event in series.planned_events]
     assert last["lit_exposures"] == sum(run.lit_exposures for run in runs)
     assert np.array_equal(seen.arrays["counts"], sequency_map(runs[-1]))
+    assert np.array_equal(seen.arrays["image"], runs[-1].image("image").astype(np.float32))
