@@ -156,7 +156,7 @@ def _calibrate(
     must_be_confirmable(config.simulated, yes=yes)
 
     def watch() -> Calibrated:
-        with interrupted("and nothing was calibrated"):
+        with interrupted("the devices are let go of, and nothing was calibrated"):
             return watched(
                 Console(), config, "calibrating", lambda observer: made(config, written, observer), ask=not yes
             )

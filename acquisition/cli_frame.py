@@ -52,7 +52,7 @@ def must_be_confirmable(simulated: bool, *, yes: bool) -> None:
 
 
 @contextmanager
-def interrupted(kept: str = "every committed block is kept") -> Iterator[None]:
+def interrupted(kept: str = "the devices are let go of, every committed block is kept") -> Iterator[None]:
     """Let Ctrl-C and requests to terminate end what is under way in order, light off first; then exit 130.
 
     kept: what becomes of what was done so far, for people.
@@ -67,5 +67,5 @@ def interrupted(kept: str = "every committed block is kept") -> Iterator[None]:
             typer.echo("\n".join(["error: interrupted, and not everything ended as it should:", *failures]), err=True)
             raise typer.Exit(RUN_FAILED) from None
         said = str(stop) or "interrupted"
-        typer.echo(f"{said}: the devices are let go of, {kept}", err=True)
+        typer.echo(f"{said}: {kept}", err=True)
         raise typer.Exit(INTERRUPTED) from None

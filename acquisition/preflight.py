@@ -12,8 +12,8 @@ from acquisition.controller import DoseLimitError
 from acquisition.integrity import FALSE_ALARMS_PER_BLOCK, GuardsTooDimError
 from acquisition.plan import dose_mj, lit_exposures_within, planned_frame_bytes, run_bytes
 from acquisition.problems import AcquisitionFileError, Problem
+from acquisition.run_folder import check_replaceable
 from acquisition.run_layout import DiskFullError, existing_output
-from acquisition.run_store import check_replaceable
 from acquisition.schedule import Schedule
 from acquisition.sensing_plan import SensingPlan
 from devices.projector import Timing

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,22 +15,21 @@ from numpy.typing import NDArray
 
 from acquisition import ome_images
 from acquisition.readings import Readings
+from acquisition.run_folder import WrittenFolder, check_replaceable, lock_to_keep, made_whole
 from acquisition.run_layout import (
     COMMIT_FIELDS,
     IMAGE_CHANNELS,
     LAYOUT_VERSION,
     LIVE_FIELDS,
-    RECIPES,
     array_of,
     checksum_of,
     disk_full,
-    existing_output,
     facts_of,
     must_be_one_run,
     open_run,
     readings_arrays,
 )
-from acquisition.run_lock import in_use, is_in_use, lock_run, unlock_run
+from acquisition.run_lock import unlock_run
 from acquisition.schedule import Schedule
 from models.statistics import CoefficientStatistics
 
@@ -50,13 +48,12 @@ class FrameShape:
         return self.height_px * self.width_px * np.dtype(self.dtype).itemsize
 
 
-class RunStore:
+class RunStore(WrittenFolder):
     """Writes one run, of which it holds the lock. Not thread-safe: one thread owns it at a time."""
 
     def __init__(self, path: Path, lock: BaseFileLock) -> None:
         """Open a run that exists, whose lock is held (see ``create`` and ``reopen``)."""
-        self.path = path
-        self._group = open_run(path, "r+")
+        super().__init__(path)
         self._lock = lock
         self._loop = asyncio.new_event_loop()
         self._readings = readings_arrays(self._group)
@@ -84,43 +81,24 @@ class RunStore:
         overwrite something that is no run, RunInUseError, and DiskFullError.
         """
         check_replaceable(path, attributes.get("recipe", "hadamard"), overwrite=overwrite)
-        lock = lock_run(path)
-        unfinished = path.with_name(f".{path.name}.unfinished")
-        try:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            group = zarr.create_group(
-                unfinished, zarr_format=3, attributes={"hadascope": {**attributes, "layout": LAYOUT_VERSION}}
-            )
-            _create_readings(group.create_group("readings"), schedule, bench_fields, frames)
-            group.create_group("schedule")
-            for name, array in {**described, "repeats": schedule.repeats}.items():
-                group.create_array(f"schedule/{name}", data=array)
-            if dark is not None:
-                group.create_array("dark", data=dark)
-            put_in_place(unfinished, path)
+        with lock_to_keep(path) as lock:
+            with made_whole(path) as unfinished:
+                facts = {**attributes, "layout": LAYOUT_VERSION}
+                group = zarr.create_group(unfinished, zarr_format=3, attributes={"hadascope": facts})
+                _create_readings(group.create_group("readings"), schedule, bench_fields, frames)
+                group.create_group("schedule")
+                for name, array in {**described, "repeats": schedule.repeats}.items():
+                    group.create_array(f"schedule/{name}", data=array)
+                if dark is not None:
+                    group.create_array("dark", data=dark)
             return cls(path, lock)
-        except BaseException as error:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unlock_run(lock)
-            if isinstance(error, OSError):
-                raise disk_full(path, error) from error
-            raise
 
     @classmethod
     def reopen(cls, path: Path) -> Self:
         """Go on writing a run. Raises NotARunError, RunInUseError."""
         must_be_one_run(path, facts_of(open_run(path, "r")))
-        lock = lock_run(path)
-        try:
+        with lock_to_keep(path) as lock:
             return cls(path, lock)
-        except BaseException:
-            unlock_run(lock)
-            raise
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """The JSON-able facts on record, a copy."""
-        return facts_of(self._group)
 
     def write_block(self, readings: Readings) -> None:
         """Write one accepted block and then its commit record. Raises DiskFullError; the block then does not count."""
@@ -169,13 +147,6 @@ class RunStore:
         """Write readings with the light off, float64 [exposures], taken after all others. Raises DiskFullError."""
         self._create("dark_after", dark)
 
-    def annotate(self, **facts: Any) -> None:
-        """Add JSON-able facts to the run's attributes. Raises DiskFullError."""
-        try:
-            self._group.attrs["hadascope"] = {**facts_of(self._group), **facts}
-        except OSError as error:
-            raise disk_full(self.path, error) from error
-
     def close(self) -> None:
         """Release the event loop and the lock; everything written is on disk already. Idempotent."""
         if not self._loop.is_closed():
@@ -192,22 +163,6 @@ class RunStore:
             self._group.create_array(name, data=data, overwrite=True)
         except OSError as error:
             raise disk_full(self.path, error) from error
-
-
-def check_replaceable(path: Path, recipe: str, *, overwrite: bool) -> None:
-    """Raise unless nothing stands where a run will be written, or a run of the same recipe that may be overwritten.
-
-    Raises OutputExistsError, NotARunError, RunInUseError.
-    """
-    if not path.exists():
-        return
-    if not overwrite:
-        raise existing_output(path, "the output")
-    found = facts_of(open_run(path, "r")).get("recipe", recipe)
-    if found != recipe:
-        raise existing_output(path, f"{RECIPES.get(str(found), 'something else')}, which is not what would replace it,")
-    if is_in_use(path):
-        raise in_use(path)
 
 
 def write_image(
@@ -239,21 +194,6 @@ def remove_image(path: Path, name: str) -> None:
     group = open_run(path, "r+")
     if f"images/{name}" in group:
         del group[f"images/{name}"]
-
-
-def put_in_place(unfinished: Path, path: Path) -> None:
-    """Rename a run to where it belongs; the one that stands there goes when it has been replaced, and not before."""
-    replaced = path.with_name(f".{path.name}.replaced")
-    shutil.rmtree(replaced, ignore_errors=True)
-    if path.exists():
-        path.rename(replaced)
-    try:
-        unfinished.rename(path)
-    except BaseException:
-        if replaced.exists():
-            replaced.rename(path)
-        raise
-    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _create_readings(readings: zarr.Group, schedule: Schedule, bench_fields: int, frames: FrameShape | None) -> None:

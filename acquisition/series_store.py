@@ -13,7 +13,6 @@ The events are what counts: planes are copies of their images, and can be writte
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,21 +24,20 @@ from numpy.typing import NDArray
 from acquisition.config import AcquisitionConfig
 from acquisition.mda import SeriesAxes, SeriesEvent, series_axes
 from acquisition.ome_images import NGFF_VERSION, create_image, write_plane
-from acquisition.run_layout import SERIES_LAYOUT_VERSION, disk_full, facts_of, group_of, open_run
-from acquisition.run_lock import lock_run, unlock_run
-from acquisition.run_store import check_replaceable, put_in_place
+from acquisition.run_folder import WrittenFolder, check_replaceable, lock_to_keep, made_whole
+from acquisition.run_layout import SERIES_LAYOUT_VERSION, disk_full, group_of, open_run
+from acquisition.run_lock import unlock_run
 
 PLANE_DTYPE = "float32"
 RECIPE = "series"
 
 
-class SeriesStore:
+class SeriesStore(WrittenFolder):
     """Writes one series, of which it holds the lock."""
 
     def __init__(self, path: Path, lock: BaseFileLock) -> None:
         """Open a series that exists, whose lock is held (see ``create`` and ``reopen``)."""
-        self.path = path
-        self._group = open_run(path, "r+")
+        super().__init__(path)
         self._lock: BaseFileLock | None = lock
 
     @classmethod
@@ -52,39 +50,21 @@ class SeriesStore:
         NotARunError where it should overwrite something that is no series, RunInUseError, and DiskFullError.
         """
         check_replaceable(path, RECIPE, overwrite=overwrite)
-        lock = lock_run(path)
-        unfinished = path.with_name(f".{path.name}.unfinished")
-        try:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            facts = {**attributes, "recipe": RECIPE, "series": SERIES_LAYOUT_VERSION}
-            ome = {"version": NGFF_VERSION, "bioformats2raw.layout": 3}
-            group = zarr.create_group(unfinished, zarr_format=3, attributes={"ome": ome, "hadascope": facts})
-            group.create_group("events")
-            _create_images(group, config)
-            put_in_place(unfinished, path)
+        with lock_to_keep(path) as lock:
+            with made_whole(path) as unfinished:
+                facts = {**attributes, "recipe": RECIPE, "series": SERIES_LAYOUT_VERSION}
+                ome = {"version": NGFF_VERSION, "bioformats2raw.layout": 3}
+                group = zarr.create_group(unfinished, zarr_format=3, attributes={"ome": ome, "hadascope": facts})
+                group.create_group("events")
+                _create_images(group, config)
             return cls(path, lock)
-        except BaseException as error:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unlock_run(lock)
-            if isinstance(error, OSError):
-                raise disk_full(path, error) from error
-            raise
 
     @classmethod
     def reopen(cls, path: Path) -> Self:
         """Go on writing a series. Raises NotARunError, RunInUseError."""
         open_run(path, "r")
-        lock = lock_run(path)
-        try:
+        with lock_to_keep(path) as lock:
             return cls(path, lock)
-        except BaseException:
-            unlock_run(lock)
-            raise
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """The JSON-able facts on record, a copy."""
-        return facts_of(self._group)
 
     def write_event(
         self, event: SeriesEvent, image: NDArray[np.float64], uncertainty: NDArray[np.float64] | None
@@ -95,13 +75,6 @@ class SeriesStore:
             write_plane(group_of(self._group, str(position)), (t, c, z), image)
             if uncertainty is not None:
                 write_plane(group_of(self._group, f"uncertainty/{position}"), (t, c, z), uncertainty)
-        except OSError as error:
-            raise disk_full(self.path, error) from error
-
-    def annotate(self, **facts: Any) -> None:
-        """Add JSON-able facts to the series' attributes. Raises DiskFullError."""
-        try:
-            self._group.attrs["hadascope"] = {**facts_of(self._group), **facts}
         except OSError as error:
             raise disk_full(self.path, error) from error
 

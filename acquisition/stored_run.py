@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from acquisition.ome_images import image_at, plane_of
 from acquisition.readings import Readings
+from acquisition.run_folder import StoredFolder
 from acquisition.run_layout import (
     COMMIT_FIELDS,
     LAYOUT_VERSION,
@@ -19,26 +20,20 @@ from acquisition.run_layout import (
     RECIPES,
     CorruptBlockError,
     NotARunError,
-    RunState,
     array_of,
     checksum_of,
-    facts_of,
     must_be_one_run,
-    open_run,
     readings_arrays,
 )
-from acquisition.run_lock import is_in_use
 from models.priors import Prior
 
 
-class StoredRun:
+class StoredRun(StoredFolder):
     """Reads one run, finished or not; only committed blocks exist for it."""
 
     def __init__(self, path: Path) -> None:
         """Open a run. Raises NotARunError."""
-        self.path = path
-        self._group = open_run(path, "r")
-        self.facts = facts_of(self._group)
+        super().__init__(path)
         must_be_one_run(path, self.facts)
         if (layout := self.facts.get("layout")) != LAYOUT_VERSION:
             raise NotARunError(
@@ -50,19 +45,6 @@ class StoredRun:
             self.commits = np.asarray(array_of(self._group, "readings/commits")[:])
         except (LookupError, TypeError, ValueError, RuntimeError) as error:  # what zarr and its codecs raise
             raise NotARunError(f"{path} is a damaged run: {error}; restore it from a copy") from error
-
-    @property
-    def state(self) -> RunState:
-        """How far the run came: as it was marked, or interrupted where it is marked as running and nobody writes it."""
-        if self.marked_state is not RunState.RUNNING or is_in_use(self.path):
-            return self.marked_state
-        self.facts = facts_of(open_run(self.path, "r"))  # it may have ended, and been marked, since it was opened
-        return RunState.INTERRUPTED if self.marked_state is RunState.RUNNING else self.marked_state
-
-    @property
-    def marked_state(self) -> RunState:
-        """What the run says of itself: running, also where it was killed."""
-        return RunState(self.facts["state"])
 
     @property
     def committed(self) -> NDArray[np.int64]:

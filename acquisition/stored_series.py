@@ -7,8 +7,8 @@ from pathlib import Path
 from acquisition.acquisition_file import validate_acquisition
 from acquisition.config import AcquisitionConfig
 from acquisition.mda import SeriesEvent, pose_from, series_events
+from acquisition.run_folder import StoredFolder
 from acquisition.run_layout import SERIES_LAYOUT_VERSION, NotARunError, RunState, facts_of, open_run
-from acquisition.run_lock import is_in_use
 from acquisition.stored_run import StoredRun
 from devices.microscope import Pose
 
@@ -26,13 +26,12 @@ def event_path(series: Path, event: SeriesEvent) -> Path:
     return series / "events" / event.name
 
 
-class StoredSeries:
+class StoredSeries(StoredFolder):
     """Reads one series, finished or not; its events are runs of their own."""
 
     def __init__(self, path: Path) -> None:
         """Open a series. Raises NotARunError."""
-        self.path = path
-        self.facts = facts_of(open_run(path, "r"))
+        super().__init__(path)
         found = self.facts.get("series")
         if found is None:
             raise NotARunError(f"{path} holds one run, expected a series of images (an acquisition file with `mda`)")
@@ -41,19 +40,6 @@ class StoredSeries:
                 f"{path} is a series in layout {found}, and this version reads layout {SERIES_LAYOUT_VERSION}: use the "
                 f"version that wrote it ({self.facts.get('versions', {}).get('hadascope', 'unknown')})"
             )
-
-    @property
-    def state(self) -> RunState:
-        """How far the series came: as marked, or interrupted where it is marked as running and nobody writes it."""
-        if self.marked_state is not RunState.RUNNING or is_in_use(self.path):
-            return self.marked_state
-        self.facts = facts_of(open_run(self.path, "r"))  # it may have ended, and been marked, since it was opened
-        return RunState.INTERRUPTED if self.marked_state is RunState.RUNNING else self.marked_state
-
-    @property
-    def marked_state(self) -> RunState:
-        """What the series says of itself: running, also where it was killed."""
-        return RunState(self.facts["state"])
 
     @property
     def config(self) -> AcquisitionConfig:
