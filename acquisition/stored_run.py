@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,12 @@ from acquisition.run_layout import (
     readings_arrays,
 )
 from models.priors import Prior
+
+# Blocks that are read at once: so many, and so many bytes, at most.
+_BATCH_BLOCKS = 64
+_BATCH_BYTES = 16_000_000
+# What zarr and its codecs raise over a file that was cut off.
+_UNREADABLE = (ValueError, RuntimeError)
 
 
 class StoredRun(StoredFolder):
@@ -159,19 +166,42 @@ class StoredRun(StoredFolder):
 
     def blocks(self) -> Iterator[Readings]:
         """The committed blocks in order. Raises CorruptBlockError."""
-        return (self.block(int(number)) for number in self.committed)
+        for numbers in self._batches():
+            try:
+                whole = {
+                    name: np.asarray(array[numbers.start : numbers.stop]) for name, array in self._readings.items()
+                }
+            except _UNREADABLE:
+                yield from map(self.block, numbers)  # up to the one that cannot be read
+                continue
+            for place, number in enumerate(numbers):
+                yield self._checked(number, {name: values[place] for name, values in whole.items()})
 
     def block(self, number: int) -> Readings:
         """A committed block. Raises CorruptBlockError."""
-        commit = dict(zip(COMMIT_FIELDS, self.commits[number].tolist(), strict=True))
-        pairs, guards = commit["pairs"], commit["guards"]
         try:
             fields = {name: np.asarray(array[number]) for name, array in self._readings.items()}
-        except (ValueError, RuntimeError) as error:  # what zarr and its codecs raise over a file that was cut off
+        except _UNREADABLE as error:
             raise CorruptBlockError(
                 f"{self.path}: block {number} cannot be read ({error}): its files were damaged after they were "
                 "written; restore them from a copy"
             ) from error
+        return self._checked(number, fields)
+
+    def _batches(self) -> Iterator[range]:
+        """Numbers of committed blocks, as many in a row as are read at once: each reading of a file costs its time."""
+        n_bytes = sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in self._readings.values())
+        most = max(1, min(_BATCH_BLOCKS, _BATCH_BYTES // n_bytes))
+        committed = self.committed
+        for row in np.split(committed, np.flatnonzero(np.diff(committed) > 1) + 1):
+            for first in range(0, len(row), most):
+                numbers = row[first : first + most]
+                yield range(int(numbers[0]), int(numbers[-1]) + 1)
+
+    def _checked(self, number: int, fields: dict[str, NDArray[Any]]) -> Readings:
+        """The readings that a block's whole chunks hold. Raises CorruptBlockError."""
+        commit = dict(zip(COMMIT_FIELDS, self.commits[number].tolist(), strict=True))
+        pairs, guards = commit["pairs"], commit["guards"]
         if checksum_of(fields) != commit["checksum"]:
             raise CorruptBlockError(
                 f"{self.path}: block {number} does not give the checksum in its commit record: the files were "
