@@ -191,15 +191,20 @@ def test_stop_ends_the_run_as_ctrl_c_does_and_it_can_be_resumed(
 
 
 def test_stop_is_heard_before_anything_is_under_way(tmp_path: Path) -> None:
-    printed = io.StringIO()
+    printed, looked = io.StringIO(), threading.Event()
+
+    def stop() -> None:
+        assert looked.wait(TIMEOUT_S)
+        ask(link, "/stop", "POST")
+
     with (
         pytest.raises(KeyboardInterrupt, match=r"^stopped in the live view$"),
         viewed(Console(file=printed, width=200), whole_light_config(tmp_path), ViewAddress(port=0)),
     ):
         link = printed.getvalue().split()[-1]
-        watching = Watching(link, lambda *_: None)
-        threading.Thread(target=lambda: ask(link, "/stop", "POST")).start()
-        time.sleep(30)  # as planning takes its time
+        watching = Watching(link, lambda *_: looked.set())
+        threading.Thread(target=stop).start()
+        time.sleep(2 * TIMEOUT_S)  # as planning takes its time
     assert watching.seen().updates[-1].header["state"] == "stopped"
 
 
