@@ -193,9 +193,9 @@ def test_stop_ends_the_run_as_ctrl_c_does_and_it_can_be_resumed(
 def test_stop_is_heard_before_anything_is_under_way(tmp_path: Path) -> None:
     printed, looked = io.StringIO(), threading.Event()
 
-    def stop() -> None:
+    def stop(address: str) -> None:
         assert looked.wait(TIMEOUT_S)
-        ask(link, "/stop", "POST")
+        ask(address, "/stop", "POST")
 
     with (
         pytest.raises(KeyboardInterrupt, match=r"^stopped in the live view$"),
@@ -203,7 +203,7 @@ def test_stop_is_heard_before_anything_is_under_way(tmp_path: Path) -> None:
     ):
         link = printed.getvalue().split()[-1]
         watching = Watching(link, lambda *_: looked.set())
-        threading.Thread(target=stop).start()
+        threading.Thread(target=stop, args=(link,)).start()
         time.sleep(2 * TIMEOUT_S)  # as planning takes its time
     assert watching.seen().updates[-1].header["state"] == "stopped"
 
