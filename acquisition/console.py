@@ -16,7 +16,7 @@ from acquisition.console_view import viewed
 from acquisition.damaged_run import tried
 from acquisition.device_list import FoundDevice
 from acquisition.events import LOG_FILE, EventKind, read_events
-from acquisition.figures import Figures
+from acquisition.figures import Figures, print_warnings
 from acquisition.integrity import FALSE_ALARMS_PER_BLOCK
 from acquisition.live_view.address import ViewAddress
 from acquisition.observer import Observer, together
@@ -163,8 +163,7 @@ def _watched(
     table.add_row("run", str(result.run))
     table.add_row("picture", str(result.picture))
     table.print_to(console)
-    for warning in result.warnings:
-        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
+    print_warnings(console, result.warnings)
     return result
 
 
@@ -210,8 +209,7 @@ def print_reconstruction(made: StoredReconstruction) -> None:
     table.add_row("picture", str(made.picture))
     console = Console()
     table.print_to(console)
-    for warning in made.warnings:
-        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
+    print_warnings(console, made.warnings)
 
 
 def print_info(run: StoredRun) -> None:

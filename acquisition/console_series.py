@@ -10,7 +10,7 @@ from rich.console import Console
 from acquisition.config import AcquisitionConfig
 from acquisition.console_view import viewed
 from acquisition.events import LOG_FILE
-from acquisition.figures import Figures
+from acquisition.figures import Figures, print_warnings
 from acquisition.live_view.address import ViewAddress
 from acquisition.mda import described, series_axes
 from acquisition.observer import Observer, together
@@ -127,8 +127,7 @@ def _watched(
     table.add_row("series", str(result.series))
     table.add_row("runs", str(result.series / "events"))
     table.print_to(console)
-    for warning in result.warnings:
-        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
+    print_warnings(console, result.warnings)
     return result
 
 

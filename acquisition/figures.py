@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -34,6 +34,12 @@ def interval(estimate: Estimate, scale: float = 1.0) -> str:
         side = f"below {shown(high)}" if high is not None else f"above {shown(low or 0.0)}"
         return f"{shown(value)} ({side} with 95 % confidence)"
     return f"{shown(value)} (95 %: {shown(low)} to {shown(high)})"
+
+
+def print_warnings(console: Console, warnings: Iterable[str]) -> None:
+    """Print what there is to warn of, a line each, whole."""
+    for warning in warnings:
+        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
 
 
 class Figures:

@@ -271,8 +271,9 @@ def conclude(played: Played, run: RunInProgress[RunStore]) -> RunResult:
     store.write_live_record(played.live_record)
     if sample is not None:
         store.write_image("sample", sample, config.px_um)
-    write_snapshots(StoredRun(store.path), config, plan.image_prior, _network(plan))
-    check, disagreements = check_run(StoredRun(store.path))
+    stored = StoredRun(store.path)
+    write_snapshots(stored, config, plan.image_prior, _network(plan))
+    check, disagreements = check_run(stored)
     beyond_training = plan.models.warnings(config, float(reconstruction.image.max()), evidence.background)
     seen_now = [*disagreements, *beyond_training]
     for warning in seen_now:
@@ -295,7 +296,7 @@ def conclude(played: Played, run: RunInProgress[RunStore]) -> RunResult:
         lit_dark_level=evidence.lit_dark_level,
         forecast_mse=reconstruction.forecast_mse,
         predicted_mse=reconstruction.predicted_mse,
-        **measured_at_the_end(StoredRun(store.path), config, evidence, reconstruction),
+        **measured_at_the_end(stored, config, evidence, reconstruction),
         self_check=check,
     )
     return RunResult(

@@ -22,12 +22,12 @@ from acquisition.ome_images import DamagedImageError, create_image, plane_of, wr
 from acquisition.run import acquire
 from acquisition.run_layout import NotARunError, OutputExistsError
 from acquisition.run_store import write_image
-from acquisition.snapshots import stored_snapshots
 from acquisition.stored_reconstruction import reconstruct_run
 from acquisition.stored_run import StoredRun
 from tests.acquisition.bench_record import whole_light_config
 from tests.acquisition.ome_readers import must_be_valid, opened
 from tests.acquisition.real_bench import CommandLine
+from tests.acquisition.stored_snapshots import stored_snapshots
 
 OME = "{http://www.openmicroscopy.org/Schemas/OME/2016-06}"
 

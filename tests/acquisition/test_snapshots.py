@@ -19,11 +19,12 @@ from acquisition.observer import Observer
 from acquisition.reconstruction import NothingSeenError, reconstruct
 from acquisition.run import acquire, resume
 from acquisition.run_layout import CorruptBlockError, DiskFullError, RunState
-from acquisition.snapshots import snapshot_blocks, stored_snapshots, write_snapshots
+from acquisition.snapshots import snapshot_blocks, write_snapshots
 from acquisition.stored_run import StoredRun
 from models.priors import fit_power_law
 from tests.acquisition.bench_record import whole_light_config
 from tests.acquisition.ome_readers import must_be_valid, opened
+from tests.acquisition.stored_snapshots import stored_snapshots
 
 
 def config_in(folder: Path, **changes: dict[str, Any]) -> AcquisitionConfig:
